@@ -1,0 +1,93 @@
+/**
+ * The typed hand-offs between stages. An artifact is a directory in the store; its type fixes what the directory holds.
+ * Paths inside rows are relative to that directory and use `/`.
+ */
+
+export const ARTIFACT_TYPES = {
+  'image-data': 'labelled images: dataset.json, rows.jsonl (ImageRow), images/',
+  'eval-data': 'multiple-choice test items: dataset.json, rows.jsonl (EvalRow), images/',
+  'sft-data': 'chats with one image: data.json in LLaMA-Factory sharegpt form, images/',
+  'triplet-data': 'anchor, positive, negative: dataset.json, rows.jsonl (TripletRow), images/',
+  checkpoint: 'a Hugging Face model folder: config.json, *.safetensors, tokenizer and processor files',
+  predictions: 'one row per test item: rows.jsonl (PredictionRow)',
+  metrics: 'metrics.json (MetricsFile)',
+} as const;
+
+export type ArtifactType = keyof typeof ARTIFACT_TYPES;
+
+/** An artifact as a stage sees it: read-only. */
+export interface Artifact {
+  readonly type: ArtifactType;
+  /** Absolute path of the directory. */
+  readonly path: string;
+  /** Content digest, `sha256:<hex>`. */
+  readonly digest: string;
+}
+
+/** dataset.json */
+export interface DatasetInfo {
+  readonly name: string;
+  /** What all classes have in common, e.g. `bird`. */
+  readonly superCategory: string;
+  readonly split: 'train' | 'seen' | 'unseen';
+  readonly classes: readonly string[];
+  readonly rows: number;
+}
+
+export interface ImageRow {
+  readonly id: string;
+  readonly image: string;
+  readonly label: string;
+  readonly question: string;
+  /** Known visual attributes, where the source has them. */
+  readonly attributes?: Readonly<Record<string, string>>;
+}
+
+export interface EvalRow {
+  readonly id: string;
+  readonly image: string;
+  readonly label: string;
+  readonly question: string;
+  /** Four distinct labels, the right one among them, in the order in which the source lists them. */
+  readonly options: readonly string[];
+}
+
+export interface TripletRow {
+  readonly id: string;
+  readonly anchor: string;
+  readonly positive: string;
+  readonly negative: string;
+  readonly question: string;
+  readonly label: string;
+  readonly negativeLabel: string;
+}
+
+/** One element of data.json of sft-data. */
+export interface SftRow {
+  readonly messages: readonly { readonly role: 'system' | 'user' | 'assistant'; readonly content: string }[];
+  readonly images: readonly string[];
+}
+
+export interface PredictionRow {
+  readonly id: string;
+  readonly label: string;
+  readonly options?: readonly string[];
+  readonly output: string;
+  /** null when the output has no answer tags. */
+  readonly answer: string | null;
+  readonly correct: boolean;
+  readonly strictlyCorrect: boolean;
+}
+
+export interface Metric {
+  readonly value: number;
+  /** 95 % confidence interval. */
+  readonly low?: number;
+  readonly high?: number;
+  readonly n?: number;
+}
+
+export interface MetricsFile {
+  readonly version: 1;
+  readonly metrics: Readonly<Record<string, Metric>>;
+}

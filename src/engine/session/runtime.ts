@@ -1,0 +1,65 @@
+/**
+ * What the engine asks of an inference runtime: create a session from ONNX bytes, run it off the main thread, cancel
+ * it, release it. Two implementations: the C API of onnxruntime's shared library (`c-api.ts`, the main path) and the
+ * onnxruntime-node package in a worker thread (`worker-runtime.ts`, the fallback and the oracle in tests).
+ */
+import type { DType, HostTensor } from '../tensor.ts';
+
+/** Execution provider of a session. */
+export type Provider = 'cpu' | 'webgpu' | 'cuda';
+
+export interface SessionOptions {
+  readonly provider?: Provider;
+  /** @default the runtime's thread count */
+  readonly threads?: number;
+  /** Folder that external-data initialisers are relative to. */
+  readonly externalDataFolder?: string;
+  readonly graphOptimization?: 'disabled' | 'basic' | 'extended' | 'all';
+  /** Optimizers of onnxruntime switched off by name, on top of the engine's own list. */
+  readonly disabledOptimizers?: readonly string[];
+  /** Extra session configuration entries, e.g. `session.disable_prepacking`. */
+  readonly config?: Readonly<Record<string, string>>;
+  readonly logId?: string;
+}
+
+export interface ValueInfo {
+  readonly name: string;
+  readonly dtype: DType;
+  /** Symbolic or unknown dimensions are -1. */
+  readonly shape: readonly number[];
+}
+
+export interface RunOptions {
+  /** Ends the run early; the promise then rejects with the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Session {
+  readonly inputs: readonly ValueInfo[];
+  readonly outputs: readonly ValueInfo[];
+  /**
+   * Runs the graph. Feeds are not copied: their memory must not change until the promise settles.
+   *
+   * `fetches` names the wanted outputs; a HostTensor is filled in place (its memory may be that of a feed where the
+   * graph allows it), `null` lets the runtime allocate and returns a fresh tensor. Runs of one session queue up.
+   *
+   * @throws RUNTIME_RUN_FAILED with the node's name when onnxruntime reports a failure
+   */
+  run(
+    feeds: Readonly<Record<string, HostTensor>>,
+    fetches: Readonly<Record<string, HostTensor | null>>,
+    options?: RunOptions,
+  ): Promise<Record<string, HostTensor>>;
+  /** Frees the session's memory once running work has ended. Safe to call twice. */
+  release(): Promise<void>;
+}
+
+export interface Runtime {
+  readonly name: 'c-api' | 'worker';
+  readonly version: string;
+  /** Threads a CPU session uses by default. */
+  readonly threads: number;
+  createSession(model: Uint8Array, options?: SessionOptions): Promise<Session>;
+  /** Releases every session. */
+  close(): Promise<void>;
+}

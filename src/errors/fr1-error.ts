@@ -1,0 +1,42 @@
+/** The one error class of fr1. Codes and their explanations: catalogue.ts; printing: format.ts. */
+import type { ErrorCode } from './catalogue.ts';
+
+/** A place in a text file; lines and columns count from 1, `endCol` is exclusive. */
+export interface SourcePosition {
+  readonly file: string;
+  readonly line: number;
+  readonly col: number;
+  readonly endCol?: number;
+}
+
+export interface Fr1ErrorOptions {
+  /** What the user can do about it. */
+  readonly hint?: string | undefined;
+  readonly at?: SourcePosition | undefined;
+  readonly cause?: unknown;
+}
+
+export class Fr1Error extends Error {
+  override readonly name = 'Fr1Error';
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+  readonly at: SourcePosition | undefined;
+
+  constructor(code: ErrorCode, message: string, options: Fr1ErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.hint = options.hint;
+    this.at = options.at;
+  }
+}
+
+/** Several problems found in one pass, in file order. */
+export class Fr1Errors extends Error {
+  override readonly name = 'Fr1Errors';
+  readonly errors: readonly Fr1Error[];
+
+  constructor(errors: readonly Fr1Error[]) {
+    super(errors.map((error) => `${error.code}: ${error.message}`).join('\n'));
+    this.errors = errors;
+  }
+}

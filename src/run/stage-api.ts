@@ -1,0 +1,100 @@
+/**
+ * What a stage is and what it sees while it runs. Stages import this file and the engine, never the runner.
+ */
+import type { Artifact, ArtifactType, Metric } from '../artifacts/types.ts';
+import type { Lease } from '../pool/lease.ts';
+
+/** JSON Schema of a stage's options. A property with `"artifact": [types]` takes an artifact or a local folder. */
+export interface OptionsSchema {
+  readonly type: 'object';
+  readonly properties: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+  readonly required?: readonly string[];
+  readonly additionalProperties: false;
+  readonly [keyword: string]: unknown;
+}
+
+export interface OutputSpec {
+  readonly type: ArtifactType;
+  readonly description: string;
+}
+
+export interface ResourceRequest {
+  /** Whether the stage computes on a device; a stage without one runs beside others. */
+  readonly device: boolean;
+  /** Peak memory in bytes, where it is known. */
+  readonly memoryBytes?: number;
+}
+
+export interface StageDefinition<Options = Record<string, unknown>> {
+  readonly kind: string;
+  /** One sentence for `fr1 stages`. */
+  readonly summary: string;
+  /** Part of the cache key: raise it when the same options would give another result. */
+  readonly version: number;
+  readonly schema: OptionsSchema;
+  readonly outputs: Readonly<Record<string, OutputSpec>>;
+  /** Names of the metrics that `run` returns; `expect` may test these. */
+  readonly metrics?: readonly string[];
+  /** Options that may change without changing the result (e.g. logging); left out of the fingerprint. */
+  readonly cosmeticOptions?: readonly string[];
+  resources(options: Options): ResourceRequest;
+  /** Cross-checks of options that the schema cannot express; runs before anything is executed. */
+  validate?(options: Options): readonly OptionProblem[];
+  run(context: StageContext<Options>): Promise<StageResult>;
+}
+
+export interface OptionProblem {
+  /** JSON pointer into the options, e.g. `/batchSize`. */
+  readonly pointer: string;
+  readonly message: string;
+  readonly hint?: string;
+}
+
+export interface Progress {
+  readonly done: number;
+  readonly total: number;
+  /** What is counted, e.g. `steps`, `images`. */
+  readonly unit: string;
+  /** A short live text, e.g. `loss 1.23  reward 0.41`. */
+  readonly note?: string;
+}
+
+export interface StageContext<Options = Record<string, unknown>> {
+  readonly name: string;
+  /** Validated options; artifact options hold an {@link Artifact}. */
+  readonly options: Options;
+  /** One empty absolute directory per declared output; committed together when `run` returns. */
+  readonly outputs: Readonly<Record<string, string>>;
+  /** Absolute directory that survives a crash: what is written here is found again when the stage is resumed. */
+  readonly state: string;
+  /** Derived from the run's seed and, where given, the stage's own. */
+  readonly seed: number;
+  readonly signal: AbortSignal;
+  /** The device that the executor leased for this stage. @throws RUNTIME_UNAVAILABLE for a stage without a device */
+  readonly lease: Lease;
+  log(message: string): void;
+  warn(message: string): void;
+  progress(progress: Progress): void;
+  /** Records training curves; `step` counts from 1. */
+  metric(step: number, values: Readonly<Record<string, number>>): void;
+}
+
+export interface StageResult {
+  readonly metrics?: Readonly<Record<string, Metric>>;
+  /** Tables to show at the end of the run. */
+  readonly tables?: readonly ReportTable[];
+}
+
+export interface ReportTable {
+  readonly title: string;
+  readonly columns: readonly string[];
+  readonly rows: readonly (readonly string[])[];
+  readonly notes?: readonly string[];
+}
+
+/** Identity function that keeps the option type. */
+export function defineStage<Options>(definition: StageDefinition<Options>): StageDefinition<Options> {
+  return definition;
+}
+
+export type { Artifact, ArtifactType, Metric };

@@ -1,0 +1,5 @@
+/** The explicit list of built-in stages. */
+import type { StageDefinition } from '../src/run/stage-api.ts';
+
+// biome-ignore lint/suspicious/noExplicitAny: each stage has its own option type; the runner validates before it calls.
+export const STAGES: readonly StageDefinition<any>[] = [];
