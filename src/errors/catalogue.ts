@@ -10,6 +10,94 @@ export interface CatalogueEntry {
 }
 
 export const CATALOGUE = {
+  // pipeline file
+  PIPELINE_FILE_MISSING: { exit: 2, explanation: 'There is no pipeline file at the given path.' },
+  PIPELINE_FILE_UNREADABLE: {
+    exit: 2,
+    explanation:
+      'The pipeline file exists but cannot be read as UTF-8 text: a folder, missing rights, or another encoding.',
+  },
+  YAML_SYNTAX: { exit: 2, explanation: 'The pipeline file is not well-formed YAML 1.2.' },
+  YAML_TAB_INDENTATION: { exit: 2, explanation: 'A line is indented with a tab; YAML allows spaces only.' },
+  YAML_DUPLICATE_KEY: { exit: 2, explanation: 'A mapping has the same key twice; the second would silently win.' },
+  YAML_MULTIPLE_DOCUMENTS: {
+    exit: 2,
+    explanation: 'The file holds several YAML documents; a pipeline is one document.',
+  },
+  YAML_ALIAS_UNKNOWN: { exit: 2, explanation: 'A YAML alias names an anchor that is not defined above it.' },
+  YAML_ALIAS_EXPANSION: {
+    exit: 2,
+    explanation: 'Aliases refer to themselves or expand to more values than a pipeline may hold.',
+  },
+  YAML_UNSUPPORTED: {
+    exit: 2,
+    explanation: 'The file uses a part of YAML that pipelines leave out: custom tags, or keys that are not plain text.',
+  },
+
+  // pipeline: values
+  KEY_UNKNOWN: { exit: 2, explanation: 'A mapping has a key that nothing reads, most often a misspelt one.' },
+  KEY_MISSING: {
+    exit: 2,
+    explanation: 'A required key or option is absent; the position is that of the mapping that lacks it.',
+  },
+  VALUE_TYPE: {
+    exit: 2,
+    explanation: 'A value has another type than the schema asks for, e.g. text where a number must stand.',
+  },
+  VALUE_RANGE: { exit: 2, explanation: 'A number, text or list is outside the bounds that the schema sets.' },
+  VALUE_NOT_ALLOWED: { exit: 2, explanation: 'A value is not one of the listed choices.' },
+  VALUE_INVALID: { exit: 2, explanation: 'A value breaks a rule of the schema other than type, bounds or choices.' },
+  OPTION_CONFLICT: { exit: 2, explanation: 'A stage rejects a combination of options that are each valid alone.' },
+
+  // pipeline: names and references
+  EXPRESSION_SYNTAX: {
+    exit: 2,
+    explanation: 'The text between ${{ and }} is not a path such as vars.name or stages.name.outputs.name.',
+  },
+  EXPRESSION_UNKNOWN_NAME: {
+    exit: 2,
+    explanation:
+      'An expression starts with a name other than vars, stages or seed, or stands where that name is not available.',
+  },
+  VARIABLE_UNKNOWN: { exit: 2, explanation: 'An expression reads a variable that vars does not define.' },
+  VARIABLE_UNUSED: {
+    exit: 2,
+    explanation: 'A variable is defined but no expression reads it, most often because of a misspelt name.',
+  },
+  VARIABLE_CYCLE: { exit: 2, explanation: 'Variables refer to each other in a circle, so that none has a value.' },
+  STAGE_KIND_UNKNOWN: { exit: 2, explanation: '`uses` names a stage kind that does not exist.' },
+  STAGE_UNKNOWN: { exit: 2, explanation: 'An expression refers to a stage that the pipeline does not have.' },
+  STAGE_UNKNOWN_NEED: { exit: 2, explanation: '`needs` names a stage that the pipeline does not have.' },
+  STAGE_CYCLE: { exit: 2, explanation: 'Stages wait for each other in a circle, so that none can start.' },
+  OUTPUT_UNKNOWN: { exit: 2, explanation: 'An expression refers to an output that the stage does not have.' },
+  METRIC_UNKNOWN: { exit: 2, explanation: '`expect` names a metric that the stage does not return.' },
+  ARTIFACT_TYPE: { exit: 2, explanation: 'A stage is given an artifact of a type that the option does not take.' },
+  ARTIFACT_MISPLACED: {
+    exit: 2,
+    explanation: 'An output of a stage is used as text, or in an option that takes no artifact.',
+  },
+  INPUT_MISSING: { exit: 2, explanation: 'An option names a local folder that does not exist.' },
+  INPUT_INVALID: {
+    exit: 2,
+    explanation: 'An option names a local folder that does not hold what its artifact type needs.',
+  },
+
+  // command line
+  SET_SYNTAX: { exit: 2, explanation: 'An override given with --set is not of the form path=value.' },
+  SET_PATH_UNKNOWN: {
+    exit: 2,
+    explanation: 'An override given with --set names a place that the pipeline does not have.',
+  },
+  SELECTION_UNKNOWN_STAGE: { exit: 2, explanation: '--only or --force names a stage that the pipeline does not have.' },
+  SELECTION_NOT_PLANNED: { exit: 2, explanation: '--force names a stage that --only leaves out.' },
+
+  // stages
+  STAGE_SCHEMA_INVALID: {
+    exit: 1,
+    explanation:
+      'The option schema of a stage is missing or is not a valid JSON Schema: a fault of the stage, not of the pipeline.',
+  },
+
   // engine: graph and ops
   SHAPE_MISMATCH: { exit: 1, explanation: 'An operator was given tensors whose shapes do not fit together.' },
   DTYPE_MISMATCH: { exit: 1, explanation: 'An operator was given a tensor of an element type it does not take.' },
