@@ -110,6 +110,63 @@ export const CATALOGUE = {
   RUNTIME_SESSION_FAILED: { exit: 1, explanation: 'onnxruntime refused a graph or its weights.' },
   RUNTIME_RUN_FAILED: { exit: 1, explanation: 'onnxruntime failed while running a graph.' },
   RUNTIME_RELEASED: { exit: 1, explanation: 'A session or lease was used after it had been released.' },
+
+  // artifacts and workspace
+  ARTIFACT_INVALID: {
+    exit: 1,
+    explanation: 'An output or a local input holds something that is not a file or folder.',
+  },
+  WORKSPACE_LOCKED: { exit: 2, explanation: 'Another run is using the same workspace; one run at a time may.' },
+  WORKSPACE_UNREADABLE: {
+    exit: 2,
+    explanation: 'A file that fr1 keeps in the workspace cannot be read, or comes from a newer version.',
+  },
+
+  // run
+  STAGE_FAILED: { exit: 1, explanation: 'A stage threw an error that fr1 does not know; the cause is shown with it.' },
+  STAGE_RESULT_INVALID: {
+    exit: 1,
+    explanation: 'A stage ended without filling a declared output, or returned a metric that is not a finite number.',
+  },
+  EXPECTATION_FAILED: { exit: 1, explanation: 'A metric of a finished stage lies outside the bounds under `expect`.' },
+
+  // command line
+  CLI_ARGUMENTS: { exit: 2, explanation: 'A command, an option or an argument is unknown, missing or malformed.' },
+  RUN_UNKNOWN: { exit: 2, explanation: '`fr1 show` was asked for a run that the workspace does not hold.' },
+  // engine: weights, model folders, images
+  TENSOR_UNKNOWN: { exit: 1, explanation: 'A weight was asked for by a name that the file or model does not have.' },
+  SAFETENSORS_INVALID: {
+    exit: 2,
+    explanation:
+      'The header of a .safetensors file contradicts itself or the file: a damaged file or one of another format.',
+  },
+  SAFETENSORS_TRUNCATED: {
+    exit: 2,
+    explanation: 'A .safetensors file is shorter than its header says, mostly because a download did not finish.',
+  },
+  CHECKPOINT_UNREADABLE: {
+    exit: 2,
+    explanation: 'A file that a model folder needs is missing, cannot be opened or is not what its name says.',
+  },
+  CHECKPOINT_MISMATCH: {
+    exit: 2,
+    explanation: 'The weights of a model folder are not those that its config.json describes: names or shapes differ.',
+  },
+  CHECKPOINT_WRITE_FAILED: { exit: 1, explanation: 'A model folder or one of its files could not be written.' },
+  MODEL_CONFIG_INVALID: {
+    exit: 2,
+    explanation: 'A config.json describes a model that fr1 does not know, or one whose sizes cannot be.',
+  },
+  TOKENIZER_INVALID: {
+    exit: 2,
+    explanation:
+      'The tokenizer, chat template or processor files of a model folder are missing or do not fit together.',
+  },
+  IMAGE_UNREADABLE: { exit: 2, explanation: 'An image file is missing, damaged, too large or of an unknown format.' },
+  IMAGE_COUNT_MISMATCH: {
+    exit: 2,
+    explanation: 'The number of image markers or image tokens in a text is not that of the images given with it.',
+  },
 } as const satisfies Record<string, CatalogueEntry>;
 
 export type ErrorCode = keyof typeof CATALOGUE;
