@@ -108,8 +108,17 @@ export const CATALOGUE = {
   // engine: runtime
   RUNTIME_UNAVAILABLE: { exit: 1, explanation: 'The onnxruntime library could not be loaded or is too old.' },
   RUNTIME_SESSION_FAILED: { exit: 1, explanation: 'onnxruntime refused a graph or its weights.' },
+  RUNTIME_FEED_INVALID: {
+    exit: 1,
+    explanation:
+      'A session was given an input or asked for an output whose name, element type, shape or size is wrong.',
+  },
   RUNTIME_RUN_FAILED: { exit: 1, explanation: 'onnxruntime failed while running a graph.' },
   RUNTIME_RELEASED: { exit: 1, explanation: 'A session or lease was used after it had been released.' },
+
+  // devices
+  DEVICE_UNAVAILABLE: { exit: 2, explanation: 'The device asked for does not exist here or cannot be used.' },
+  DEVICE_MEMORY: { exit: 1, explanation: 'More memory was asked for than the device has.' },
 
   // artifacts and workspace
   ARTIFACT_INVALID: {

@@ -1,0 +1,362 @@
+/**
+ * The main runtime: onnxruntime's C API (ort-api.ts).
+ *
+ * - Runs are on libuv's thread pool, so the event loop goes on; an abort sets the terminate flag, which onnxruntime looks
+ *   at between two operators.
+ * - Feeds and given fetches are used where they lie, without a copy. Every buffer is held until its run has ended.
+ * - Sessions run side by side, runs of one session one after the other.
+ *
+ * NOTE: `session.set_denormal_as_zero` stays off. onnxruntime sets that mode on its own pool threads and on the thread
+ * that makes the first session, but the calling thread takes its share of the work too, and here that is any thread of
+ * libuv's pool: the bits of a result would depend on which one.
+ */
+import { availableParallelism } from 'node:os';
+import type { ErrorCode } from '../../errors/catalogue.ts';
+import { Fr1Error } from '../../errors/fr1-error.ts';
+import type { DType, HostTensor } from '../tensor.ts';
+import { byteLengthOf, checkValues, tensorOver } from './check-values.ts';
+import {
+  addressOf,
+  callAsync,
+  checkStatus,
+  copyBytes,
+  loadOrtApi,
+  type OrtApi,
+  outNumber,
+  outPointer,
+  type Pointer,
+  stringAt,
+  takeMessage,
+} from './ort-api.ts';
+import type { RunOptions, Runtime, Session, SessionOptions, ValueInfo } from './runtime.ts';
+import { selfTest } from './self-test.ts';
+import { configEntries, LOG_SEVERITY_ERROR, OPTIMIZATION_LEVEL } from './session-settings.ts';
+import { Turns } from './turns.ts';
+
+/** Numbers of ONNXTensorElementDataType. */
+const ELEMENT_TYPE = {
+  float32: 1,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  bfloat16: 16,
+} as const satisfies Record<DType, number>;
+
+const DTYPE_OF = new Map<number, DType>(Object.entries(ELEMENT_TYPE).map(([dtype, id]) => [id, dtype as DType]));
+
+export interface CApiRuntimeOptions {
+  /** @default the CPUs that this process may use */
+  readonly threads?: number | undefined;
+}
+
+/**
+ * A runtime over the C API, after a self-test.
+ *
+ * @throws RUNTIME_UNAVAILABLE when the library cannot be used on this machine
+ */
+export async function openCApiRuntime(options: CApiRuntimeOptions = {}): Promise<Runtime> {
+  const runtime = new CApiRuntime(loadOrtApi(), options.threads ?? availableParallelism());
+  await selfTest(runtime);
+  return runtime;
+}
+
+class CApiRuntime implements Runtime {
+  readonly name = 'c-api';
+  readonly version: string;
+  readonly threads: number;
+  readonly #api: OrtApi;
+  readonly #sessions = new Set<CApiSession>();
+  #closed = false;
+
+  constructor(api: OrtApi, threads: number) {
+    this.#api = api;
+    this.version = api.version;
+    this.threads = threads;
+  }
+
+  async createSession(model: Uint8Array, options: SessionOptions = {}): Promise<Session> {
+    if (this.#closed) throw new Fr1Error('RUNTIME_RELEASED', 'the runtime is closed');
+    const name = options.logId ?? 'session';
+    if (options.provider !== undefined && options.provider !== 'cpu') {
+      throw new Fr1Error('DEVICE_UNAVAILABLE', `session "${name}" asks for ${options.provider}`, {
+        hint: 'only the CPU is supported so far; run with --device cpu',
+      });
+    }
+    const handle = await this.#createHandle(model, name, options);
+    let session: CApiSession;
+    try {
+      session = new CApiSession(this.#api, handle, name, (ended) => this.#sessions.delete(ended));
+    } catch (error) {
+      this.#api.releaseSession(handle);
+      throw error;
+    }
+    this.#sessions.add(session);
+    if (this.#closed) {
+      await session.release();
+      throw new Fr1Error('RUNTIME_RELEASED', 'the runtime was closed while a session was being made');
+    }
+    return session;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all([...this.#sessions].map((session) => session.release()));
+  }
+
+  async #createHandle(model: Uint8Array, name: string, options: SessionOptions): Promise<Pointer> {
+    const api = this.#api;
+    const code = 'RUNTIME_SESSION_FAILED';
+    const what = `session "${name}"`;
+    const native = outPointer((out) => api.createSessionOptions(out), code, what);
+    try {
+      const level = OPTIMIZATION_LEVEL[options.graphOptimization ?? 'all'];
+      checkStatus(api.setSessionLogId(native, name), code, what);
+      checkStatus(api.setSessionLogSeverityLevel(native, LOG_SEVERITY_ERROR), code, what);
+      checkStatus(api.setSessionGraphOptimizationLevel(native, level), code, what);
+      checkStatus(api.setIntraOpNumThreads(native, options.threads ?? this.threads), code, what);
+      checkStatus(api.setInterOpNumThreads(native, 1), code, what);
+      checkStatus(api.disableMemPattern(native), code, what);
+      for (const [key, value] of Object.entries(configEntries(options))) {
+        checkStatus(api.addSessionConfigEntry(native, key, value), code, `${what}, option ${key}`);
+      }
+      const out = new BigUint64Array(1);
+      const status = await callAsync(api.createSessionFromArray, api.env, model, model.byteLength, native, out);
+      checkStatus(status, code, what);
+      return out[0]!;
+    } finally {
+      api.releaseSessionOptions(native);
+    }
+  }
+}
+
+/** Terminate flags of the runs under way, so that leaving the process does not wait for them. */
+const running = new Set<() => void>();
+let exitHookInstalled = false;
+
+function endRunsOnExit(): void {
+  if (exitHookInstalled) return;
+  exitHookInstalled = true;
+  process.once('exit', () => {
+    for (const terminate of running) terminate();
+  });
+}
+
+class CApiSession implements Session {
+  readonly inputs: readonly ValueInfo[];
+  readonly outputs: readonly ValueInfo[];
+  readonly #api: OrtApi;
+  readonly #handle: Pointer;
+  readonly #name: string;
+  readonly #inputsByName: ReadonlyMap<string, ValueInfo>;
+  readonly #outputsByName: ReadonlyMap<string, ValueInfo>;
+  readonly #names = new CStrings();
+  readonly #turns = new Turns();
+  readonly #onReleased: (session: CApiSession) => void;
+  /** Made for the first run, replaced after a run was ended early. */
+  #runOptions: Pointer | undefined;
+  #released: Promise<void> | undefined;
+
+  constructor(api: OrtApi, handle: Pointer, name: string, onReleased: (session: CApiSession) => void) {
+    this.#api = api;
+    this.#handle = handle;
+    this.#name = name;
+    this.#onReleased = onReleased;
+    this.inputs = this.#readValues('input');
+    this.outputs = this.#readValues('output');
+    this.#inputsByName = new Map(this.inputs.map((info) => [info.name, info]));
+    this.#outputsByName = new Map(this.outputs.map((info) => [info.name, info]));
+    endRunsOnExit();
+  }
+
+  async run(
+    feeds: Readonly<Record<string, HostTensor>>,
+    fetches: Readonly<Record<string, HostTensor | null>>,
+    options: RunOptions = {},
+  ): Promise<Record<string, HostTensor>> {
+    if (this.#released !== undefined) {
+      throw new Fr1Error('RUNTIME_RELEASED', `session "${this.#name}" was used after its release`);
+    }
+    checkValues(this.#name, this.#inputsByName, this.#outputsByName, feeds, fetches);
+    return this.#turns.take(() => this.#runNow(feeds, fetches, options.signal), options.signal);
+  }
+
+  release(): Promise<void> {
+    this.#released ??= this.#turns.idle().then(async () => {
+      if (this.#runOptions !== undefined) this.#api.releaseRunOptions(this.#runOptions);
+      await callAsync(this.#api.releaseSession, this.#handle);
+      this.#onReleased(this);
+    });
+    return this.#released;
+  }
+
+  async #runNow(
+    feeds: Readonly<Record<string, HostTensor>>,
+    fetches: Readonly<Record<string, HostTensor | null>>,
+    signal: AbortSignal | undefined,
+  ): Promise<Record<string, HostTensor>> {
+    const api = this.#api;
+    const wanted = Object.entries(fetches);
+    const inputNames = new BigUint64Array(this.inputs.length);
+    const inputValues = new BigUint64Array(this.inputs.length);
+    const outputNames = new BigUint64Array(wanted.length);
+    const outputValues = new BigUint64Array(wanted.length);
+    try {
+      for (const [i, { name }] of this.inputs.entries()) {
+        inputNames[i] = this.#names.address(name);
+        inputValues[i] = this.#wrap(feeds[name]!, name);
+      }
+      for (const [i, [name, tensor]] of wanted.entries()) {
+        outputNames[i] = this.#names.address(name);
+        if (tensor !== null) outputValues[i] = this.#wrap(tensor, name);
+      }
+      this.#runOptions ??= outPointer((out) => api.createRunOptions(out), 'RUNTIME_RUN_FAILED', this.#name);
+      await this.#call(this.#runOptions, inputNames, inputValues, outputNames, outputValues, signal);
+      return Object.fromEntries(
+        wanted.map(([name, tensor], i) => [name, tensor ?? this.#copyOut(outputValues[i]!, name)]),
+      );
+    } finally {
+      for (const value of inputValues) if (value !== 0n) api.releaseValue(value);
+      for (const value of outputValues) if (value !== 0n) api.releaseValue(value);
+    }
+  }
+
+  async #call(
+    runOptions: Pointer,
+    inputNames: BigUint64Array,
+    inputValues: BigUint64Array,
+    outputNames: BigUint64Array,
+    outputValues: BigUint64Array,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const api = this.#api;
+    let terminated = false;
+    const terminate = () => {
+      terminated = true;
+      checkStatus(api.runOptionsSetTerminate(runOptions), 'RUNTIME_RUN_FAILED', this.#name);
+    };
+    running.add(terminate);
+    signal?.addEventListener('abort', terminate, { once: true });
+    try {
+      const status = await callAsync(
+        api.run,
+        this.#handle,
+        runOptions,
+        inputNames,
+        inputValues,
+        inputNames.length,
+        outputNames,
+        outputNames.length,
+        outputValues,
+      );
+      const message = takeMessage(status);
+      if (signal?.aborted) throw signal.reason;
+      if (message !== undefined) throw runFailed(this.#name, message);
+    } finally {
+      signal?.removeEventListener('abort', terminate);
+      running.delete(terminate);
+      if (terminated) {
+        this.#runOptions = undefined;
+        api.releaseRunOptions(runOptions);
+      }
+    }
+  }
+
+  /** A value over the memory of a tensor. */
+  #wrap(tensor: HostTensor, name: string): Pointer {
+    const { data, shape, dtype } = tensor;
+    const dims = BigInt64Array.from(shape, BigInt);
+    return outPointer(
+      (out) =>
+        this.#api.createTensorWithData(
+          this.#api.cpuMemory,
+          data.byteLength === 0 ? EMPTY : data,
+          data.byteLength,
+          dims,
+          dims.length,
+          ELEMENT_TYPE[dtype],
+          out,
+        ),
+      'RUNTIME_RUN_FAILED',
+      `session "${this.#name}", value "${name}"`,
+    );
+  }
+
+  /** A fresh tensor with the elements of a value that onnxruntime allocated. */
+  #copyOut(value: Pointer, name: string): HostTensor {
+    const api = this.#api;
+    const code = 'RUNTIME_RUN_FAILED';
+    const what = `session "${this.#name}", output "${name}"`;
+    const info = outPointer((out) => api.getTensorTypeAndShape(value, out), code, what);
+    try {
+      const { dtype, shape } = this.#readTensorInfo(info, code, what);
+      const bytes = byteLengthOf(dtype, shape);
+      if (bytes === 0) return tensorOver(dtype, shape, new ArrayBuffer(0));
+      const address = outPointer((out) => api.getTensorMutableData(value, out), code, what);
+      return tensorOver(dtype, shape, copyBytes(address, bytes));
+    } finally {
+      api.releaseTensorTypeAndShapeInfo(info);
+    }
+  }
+
+  #readValues(kind: 'input' | 'output'): ValueInfo[] {
+    const api = this.#api;
+    const code = 'RUNTIME_SESSION_FAILED';
+    const what = `session "${this.#name}"`;
+    const [getCount, getName, getInfo] =
+      kind === 'input'
+        ? [api.sessionGetInputCount, api.sessionGetInputName, api.sessionGetInputTypeInfo]
+        : [api.sessionGetOutputCount, api.sessionGetOutputName, api.sessionGetOutputTypeInfo];
+    const count = outNumber((out) => getCount(this.#handle, out), code, what);
+    return Array.from({ length: count }, (_, i) => {
+      const address = outPointer((out) => getName(this.#handle, i, api.allocator, out), code, what);
+      const name = stringAt(address);
+      checkStatus(api.allocatorFree(api.allocator, address), code, what);
+      const typeInfo = outPointer((out) => getInfo(this.#handle, i, out), code, what);
+      try {
+        const info = outPointer((out) => api.castTypeInfoToTensorInfo(typeInfo, out), code, what);
+        if (info === 0n) throw new Fr1Error(code, `${what}: ${kind} "${name}" is not a tensor`);
+        return { name, ...this.#readTensorInfo(info, code, `${what}, ${kind} "${name}"`) };
+      } finally {
+        api.releaseTypeInfo(typeInfo);
+      }
+    });
+  }
+
+  #readTensorInfo(info: Pointer, code: ErrorCode, what: string): { dtype: DType; shape: number[] } {
+    const api = this.#api;
+    const type = outNumber((out) => api.getTensorElementType(info, out), code, what);
+    const dtype = DTYPE_OF.get(type);
+    if (dtype === undefined)
+      throw new Fr1Error(code, `${what} has element type ${type}, which the engine does not use`);
+    const rank = outNumber((out) => api.getDimensionsCount(info, out), code, what);
+    const dims = new BigInt64Array(rank);
+    if (rank > 0) checkStatus(api.getDimensions(info, dims, rank), code, what);
+    return { dtype, shape: Array.from(dims, Number) };
+  }
+}
+
+/** Stands for the memory of a tensor without elements, which has no address of its own. */
+const EMPTY = new Uint8Array(16);
+
+/** Zero-terminated copies of names, at addresses that stay. */
+class CStrings {
+  readonly #known = new Map<string, { bytes: Uint8Array; address: Pointer }>();
+
+  address(text: string): Pointer {
+    let entry = this.#known.get(text);
+    if (entry === undefined) {
+      const bytes = new TextEncoder().encode(`${text}\0`);
+      entry = { bytes, address: addressOf(bytes) };
+      this.#known.set(text, entry);
+    }
+    return entry.address;
+  }
+}
+
+/** The error for a failed run; onnxruntime's message names the node, if one is to blame. */
+export function runFailed(session: string, message: string): Fr1Error {
+  const node = /while running (\S+) node\. Name:\s*'([^']*)'/.exec(message);
+  const where = node === null ? '' : `, node "${node[2]}" (${node[1]})`;
+  return new Fr1Error('RUNTIME_RUN_FAILED', `session "${session}"${where}: ${message}`);
+}

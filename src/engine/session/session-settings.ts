@@ -1,0 +1,27 @@
+/** What every session is made with, whichever runtime makes it. */
+import type { SessionOptions } from './runtime.ts';
+
+/**
+ * Optimizers that make training graphs slower: MatMulAddFusion turns a residual add into a Gemm that runs at half the
+ * speed of the matmul and the add, MatmulTransposeFusion gains nothing where Gemm already transposes.
+ */
+const SLOW_OPTIMIZERS = ['MatMulAddFusion', 'MatmulTransposeFusion'] as const;
+
+/** Errors only; warnings about unused initialisers and the like are no news for a user. */
+export const LOG_SEVERITY_ERROR = 3;
+
+/** Numbers of GraphOptimizationLevel in the C API. */
+export const OPTIMIZATION_LEVEL = { disabled: 0, basic: 1, extended: 2, all: 99 } as const;
+
+/** Session configuration entries: the engine's own and the caller's, which win. */
+export function configEntries(options: SessionOptions): Record<string, string> {
+  return {
+    // NOTE: threads that go on spinning after a run slow down every other session of the process by 2 to 9 times.
+    'session.force_spinning_stop': '1',
+    'optimization.disable_specified_optimizers': [...SLOW_OPTIMIZERS, ...(options.disabledOptimizers ?? [])].join(';'),
+    ...(options.externalDataFolder === undefined
+      ? {}
+      : { 'session.model_external_initializers_file_folder_path': options.externalDataFolder }),
+    ...options.config,
+  };
+}
