@@ -11,7 +11,9 @@ function reference(value: Value): string {
 function attributesOf(attributes: unknown): string {
   if (typeof attributes !== 'object' || attributes === null) return '';
   const entries = Object.entries(attributes).filter(([, value]) => value !== undefined && value !== false);
-  return entries.length === 0 ? '' : ` {${entries.map(([key, value]) => `${key}: ${JSON.stringify(value)}`).join(', ')}}`;
+  return entries.length === 0
+    ? ''
+    : ` {${entries.map(([key, value]) => `${key}: ${JSON.stringify(value)}`).join(', ')}}`;
 }
 
 /** Nodes in order: `%7 = Gemm(x, w) {transB: true} : float32[B, 4]`. */

@@ -1,6 +1,6 @@
+import { Fr1Error } from '../../errors/fr1-error.ts';
 import { addDims, type Dim } from '../autodiff/dim.ts';
 import { apply, type Operator, type Value } from '../autodiff/graph.ts';
-import { Fr1Error } from '../../errors/fr1-error.ts';
 import { normalizeAxis, shapeMismatch } from './shapes.ts';
 import { Split } from './split.ts';
 

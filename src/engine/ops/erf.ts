@@ -1,8 +1,8 @@
 import { apply, type Operator, type Value } from '../autodiff/graph.ts';
-import { like } from './shapes.ts';
 import { Exp } from './exp.ts';
 import { Mul } from './mul.ts';
 import { Neg } from './neg.ts';
+import { like } from './shapes.ts';
 
 export const ERF: Operator<null> = {
   type: 'Erf',

@@ -1,7 +1,7 @@
-import { apply, type Operator, type Value } from '../autodiff/graph.ts';
 import { multiplyDims } from '../autodiff/dim.ts';
-import { Reshape } from './reshape.ts';
+import { apply, type Operator, type Value } from '../autodiff/graph.ts';
 import { ReduceSum } from './reduce-sum.ts';
+import { Reshape } from './reshape.ts';
 import { requireInteger, shapeMismatch } from './shapes.ts';
 
 export const GATHER_ROWS: Operator<null> = {
@@ -49,7 +49,10 @@ export function GatherRows(data: Value, index: Value, uses: Value): Value {
 }
 
 /** The `uses` operand for an index: [rows, most uses of one row], filled up with `index.length`. */
-export function usesOf(index: ArrayLike<number>, rows: number): { readonly shape: [number, number]; readonly data: Int32Array } {
+export function usesOf(
+  index: ArrayLike<number>,
+  rows: number,
+): { readonly shape: [number, number]; readonly data: Int32Array } {
   const counts = new Int32Array(rows);
   for (let i = 0; i < index.length; i++) if (index[i]! < rows) counts[index[i]!] = counts[index[i]!]! + 1;
   const most = counts.reduce((a, b) => Math.max(a, b), 1);

@@ -1,9 +1,9 @@
 import { apply, type Operator, type Value } from '../autodiff/graph.ts';
-import { like } from './shapes.ts';
 import { Add } from './add.ts';
 import { Erf } from './erf.ts';
 import { Exp } from './exp.ts';
 import { Mul } from './mul.ts';
+import { like } from './shapes.ts';
 
 export const GELU: Operator<null> = {
   type: 'Gelu',

@@ -31,12 +31,8 @@ export const GEMM: Operator<GemmAttributes> = {
     const [a, b] = node.inputs as [Value, Value];
     const { transA, transB } = node.attributes;
     // C = op(A) op(B): d op(A) = dC op(B)^T, d op(B) = op(A)^T dC.
-    const da = transA
-      ? Gemm(b, dy!, { transA: transB, transB: true })
-      : Gemm(dy!, b, { transB: !transB });
-    const db = transB
-      ? Gemm(dy!, a, { transA: true, transB: transA })
-      : Gemm(a, dy!, { transA: !transA });
+    const da = transA ? Gemm(b, dy!, { transA: transB, transB: true }) : Gemm(dy!, b, { transB: !transB });
+    const db = transB ? Gemm(dy!, a, { transA: true, transB: transA }) : Gemm(a, dy!, { transA: !transA });
     return [da, db];
   },
 };

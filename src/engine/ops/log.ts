@@ -1,6 +1,6 @@
 import { apply, type Operator, type Value } from '../autodiff/graph.ts';
-import { like } from './shapes.ts';
 import { Div } from './div.ts';
+import { like } from './shapes.ts';
 
 export const LOG: Operator<null> = {
   type: 'Log',

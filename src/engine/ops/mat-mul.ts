@@ -1,4 +1,4 @@
-import { sameShape, type Dim } from '../autodiff/dim.ts';
+import { type Dim, sameShape } from '../autodiff/dim.ts';
 import { apply, type Operator, type Value } from '../autodiff/graph.ts';
 import { requireFloat, shapeMismatch } from './shapes.ts';
 

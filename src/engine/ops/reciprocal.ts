@@ -1,7 +1,7 @@
 import { apply, type Operator, type Value } from '../autodiff/graph.ts';
-import { like } from './shapes.ts';
 import { Mul } from './mul.ts';
 import { Neg } from './neg.ts';
+import { like } from './shapes.ts';
 
 export const RECIPROCAL: Operator<null> = {
   type: 'Reciprocal',

@@ -1,9 +1,9 @@
 import { apply, type Operator, type Value } from '../autodiff/graph.ts';
 import { Div } from './div.ts';
 import { Expand } from './expand.ts';
+import { REDUCE_SUM } from './reduce-sum.ts';
 import { Reshape } from './reshape.ts';
 import { normalizeAxis, requireFloat, shapeMismatch } from './shapes.ts';
-import { REDUCE_SUM } from './reduce-sum.ts';
 
 export const REDUCE_MEAN: Operator<{ axes: readonly number[]; keepDims: boolean }> = {
   type: 'ReduceMean',
@@ -36,4 +36,3 @@ export const REDUCE_MEAN: Operator<{ axes: readonly number[]; keepDims: boolean 
 export function ReduceMean(x: Value, axes: readonly number[], options: { keepDims?: boolean } = {}): Value {
   return apply(REDUCE_MEAN, [x], { axes, keepDims: options.keepDims ?? false });
 }
-

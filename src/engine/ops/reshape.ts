@@ -1,4 +1,4 @@
-import { multiplyDims, formatShape, sameShape, type Shape } from '../autodiff/dim.ts';
+import { formatShape, multiplyDims, type Shape, sameShape } from '../autodiff/dim.ts';
 import { apply, type Operator, type Value } from '../autodiff/graph.ts';
 import { shapeMismatch } from './shapes.ts';
 

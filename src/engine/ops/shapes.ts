@@ -1,7 +1,8 @@
 /** Shape rules that several operators share. */
+
+import { Fr1Error } from '../../errors/fr1-error.ts';
 import { type Dim, formatShape, type Shape } from '../autodiff/dim.ts';
 import type { Value, ValueSpec } from '../autodiff/graph.ts';
-import { Fr1Error } from '../../errors/fr1-error.ts';
 
 export function shapeMismatch(operator: string, inputs: readonly Value[], why: string): Fr1Error {
   return new Fr1Error('SHAPE_MISMATCH', `${operator}(${inputs.map((input) => input.describe()).join(', ')}): ${why}`);

@@ -1,7 +1,7 @@
 import { apply, type Operator, type Value } from '../autodiff/graph.ts';
-import { like } from './shapes.ts';
 import { Add } from './add.ts';
 import { Mul } from './mul.ts';
+import { like } from './shapes.ts';
 import { Sigmoid } from './sigmoid.ts';
 import { Sub } from './sub.ts';
 

@@ -1,7 +1,7 @@
 import { apply, type Operator, type Value } from '../autodiff/graph.ts';
-import { like } from './shapes.ts';
 import { Div } from './div.ts';
 import { Mul } from './mul.ts';
+import { like } from './shapes.ts';
 
 export const SQRT: Operator<null> = {
   type: 'Sqrt',

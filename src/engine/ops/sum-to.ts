@@ -1,6 +1,7 @@
 /** Reduces a broadcast gradient back to the operand's shape. */
+
+import { type Shape, sameShape } from '../autodiff/dim.ts';
 import type { Value } from '../autodiff/graph.ts';
-import { sameShape, type Shape } from '../autodiff/dim.ts';
 import { ReduceSum } from './reduce-sum.ts';
 import { Reshape } from './reshape.ts';
 
@@ -8,7 +9,9 @@ import { Reshape } from './reshape.ts';
 export function sumTo(x: Value, shape: Shape): Value {
   if (sameShape(x.shape, shape)) return x;
   const missing = x.rank - shape.length;
-  const axes = x.shape.flatMap((dim, axis) => (axis < missing || (shape[axis - missing] === 1 && dim !== 1) ? [axis] : []));
+  const axes = x.shape.flatMap((dim, axis) =>
+    axis < missing || (shape[axis - missing] === 1 && dim !== 1) ? [axis] : [],
+  );
   const sum = ReduceSum(x, axes, { keepDims: true });
   return sameShape(sum.shape, shape) ? sum : Reshape(sum, shape);
 }

@@ -1,6 +1,6 @@
 import { apply, type Operator, type Value } from '../autodiff/graph.ts';
-import { like } from './shapes.ts';
 import { Mul } from './mul.ts';
+import { like } from './shapes.ts';
 import { Sub } from './sub.ts';
 
 export const TANH: Operator<null> = {

@@ -1,0 +1,111 @@
+/**
+ * The language model of Qwen2.5-VL as a training graph: token and image embeddings in, hidden states out.
+ *
+ * @see Bai et al. 2025, arXiv:2502.13923
+ */
+import type { Graph, Value } from '../../autodiff/graph.ts';
+import { attention, joinHeads, splitHeads } from '../../nn/attention.ts';
+import { linear } from '../../nn/linear.ts';
+import { Add } from '../../ops/add.ts';
+import { Embedding } from '../../ops/embedding.ts';
+import { GatherRows } from '../../ops/gather-rows.ts';
+import { Gemm } from '../../ops/gemm.ts';
+import { Mul } from '../../ops/mul.ts';
+import { RmsNorm } from '../../ops/rms-norm.ts';
+import { RotaryEmbedding } from '../../ops/rotary-embedding.ts';
+import { Silu } from '../../ops/silu.ts';
+import type { Qwen25VLConfig, Qwen25VLTextConfig } from './config.ts';
+
+/** Named sizes: B rows, T tokens of a row. */
+export interface TextInputs {
+  /** Token id of every position [B*T] int32; padding and image positions hold any valid id. */
+  readonly ids: Value;
+  /** 1 for a text token, 0 for an image token or padding [B*T, 1]. */
+  readonly isText: Value;
+  /** Rotary angles with the three position axes merged [B, T, D/2]. */
+  readonly cos: Value;
+  readonly sin: Value;
+  /** Attention bias [B, 1, T, T]. */
+  readonly bias: Value;
+}
+
+/** Image embeddings [M, C] and where they go. */
+export interface ImageSlots {
+  readonly embeddings: Value;
+  /** Row of `embeddings` at every position [B*T] int32; M at text positions. */
+  readonly index: Value;
+  /** Uses of each row, see GatherRows [M, U] int32. */
+  readonly uses: Value;
+}
+
+export function textInputs(graph: Graph, config: Qwen25VLTextConfig): TextInputs {
+  const half = config.headDim / 2;
+  return {
+    ids: graph.input('ids', 'int32', ['B*T']),
+    isText: graph.input('is_text', 'float32', ['B*T', 1]),
+    cos: graph.input('cos', 'float32', ['B', 'T', half]),
+    sin: graph.input('sin', 'float32', ['B', 'T', half]),
+    bias: graph.input('bias', 'float32', ['B', 1, 'T', 'T']),
+  };
+}
+
+/** Token embeddings with image embeddings in the image slots: [B*T, C]. */
+export function embedTokens(graph: Graph, config: Qwen25VLConfig, inputs: TextInputs, images: ImageSlots | null): Value {
+  const { vocabSize, hiddenSize } = config.text;
+  const table = graph.parameter('model.embed_tokens.weight', [vocabSize, hiddenSize]);
+  const tokens = Embedding(table, inputs.ids);
+  if (!images) return tokens;
+  return Add(Mul(tokens, inputs.isText), GatherRows(images.embeddings, images.index, images.uses));
+}
+
+/** Hidden states after the last norm: [B*T, C]. */
+export function textModel(graph: Graph, config: Qwen25VLTextConfig, embeddings: Value, inputs: TextInputs): Value {
+  let hidden = embeddings;
+  for (let i = 0; i < config.numHiddenLayers; i++) {
+    const name = `model.layers.${i}`;
+    hidden = graph.scope(name, () => decoderLayer(graph, config, name, hidden, inputs));
+  }
+  return norm(graph, config, hidden, 'model.norm');
+}
+
+function decoderLayer(graph: Graph, config: Qwen25VLTextConfig, name: string, x: Value, inputs: TextInputs): Value {
+  const attended = Add(x, selfAttention(graph, config, name, norm(graph, config, x, `${name}.input_layernorm`), inputs));
+  const normed = norm(graph, config, attended, `${name}.post_attention_layernorm`);
+  return Add(attended, feedForward(graph, config, `${name}.mlp`, normed));
+}
+
+function selfAttention(graph: Graph, config: Qwen25VLTextConfig, layer: string, x: Value, inputs: TextInputs): Value {
+  const { numAttentionHeads: heads, numKeyValueHeads: groups, headDim } = config;
+  const name = `${layer}.self_attn`;
+  const [batch, tokens] = [inputs.cos.dim(0), inputs.cos.dim(1)];
+  const project = (which: string, count: number) =>
+    splitHeads(linear(graph, x, `${name}.${which}_proj`, count * headDim, { bias: true }), batch, tokens, count);
+  const q = RotaryEmbedding(project('q', heads), inputs.cos, inputs.sin);
+  const k = RotaryEmbedding(project('k', groups), inputs.cos, inputs.sin);
+  const v = project('v', groups);
+  return linear(graph, joinHeads(attention(q, k, v, inputs.bias), x.dim(0)), `${name}.o_proj`, config.hiddenSize);
+}
+
+/** silu(x gate^T) * (x up^T) down^T, with biases in the vision tower. */
+export function feedForward(
+  graph: Graph,
+  config: { readonly hiddenSize: number; readonly intermediateSize: number },
+  name: string,
+  x: Value,
+  options: { bias?: boolean } = {},
+): Value {
+  const gate = Silu(linear(graph, x, `${name}.gate_proj`, config.intermediateSize, options));
+  const up = linear(graph, x, `${name}.up_proj`, config.intermediateSize, options);
+  return linear(graph, Mul(gate, up), `${name}.down_proj`, config.hiddenSize, options);
+}
+
+function norm(graph: Graph, config: Qwen25VLTextConfig, x: Value, name: string): Value {
+  return RmsNorm(x, graph.parameter(`${name}.weight`, [config.hiddenSize]), config.rmsNormEps);
+}
+
+/** Output head: hidden [N, C] -> logits [N, V]; the head is the embedding table where the model ties them. */
+export function textHead(graph: Graph, config: Qwen25VLConfig, hidden: Value): Value {
+  const { vocabSize, hiddenSize } = config.text;
+  const name = config.tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight';
+  return Gemm(hidden, graph.parameter(name, [vocabSize, hiddenSize]), { transB: true });
+}

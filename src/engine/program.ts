@@ -1,0 +1,146 @@
+/**
+ * A compiled graph: an onnxruntime session that takes feeds by name, works out the named sizes from their shapes, and
+ * checks every feed before the runtime sees it.
+ */
+import { Fr1Error } from '../errors/fr1-error.ts';
+import { evaluateDim, formatShape, isSymbol } from './autodiff/dim.ts';
+import type { Graph, Value } from './autodiff/graph.ts';
+import { type EmittedModel, type ExternalWeight, emitModel, resolveShape } from './onnx/emitter.ts';
+import type { Provider, Session, SessionOptions } from './session/runtime.ts';
+import { type DType, type HostTensor, int64, sizeOf, type TensorData } from './tensor.ts';
+
+export type Feeds = Readonly<Record<string, HostTensor>>;
+
+/** What a program needs of a device: made by a lease (shared sessions) or by a bare runtime (tests, scripts). */
+export interface SessionSource {
+  readonly provider: Provider;
+  session(key: string, create: () => { model: Uint8Array; options?: SessionOptions }): Promise<Session>;
+}
+
+export interface ProgramOptions {
+  /** Content key under which sessions are shared: equal keys mean equal graphs. */
+  readonly key: string;
+  readonly frozen?: ReadonlyMap<Value, ExternalWeight>;
+  readonly session?: SessionOptions;
+}
+
+export interface RunProgramOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Outputs to write in place; others are allocated. */
+  readonly into?: Readonly<Record<string, HostTensor>>;
+}
+
+export function emptyData(dtype: DType, size: number): TensorData {
+  switch (dtype) {
+    case 'float32':
+      return new Float32Array(size);
+    case 'float16':
+    case 'bfloat16':
+      return new Uint16Array(size);
+    case 'int32':
+      return new Int32Array(size);
+    case 'int64':
+      return new BigInt64Array(size);
+    case 'bool':
+      return new Uint8Array(size);
+  }
+}
+
+export class Program {
+  readonly #model: EmittedModel;
+  readonly #session: Session;
+
+  private constructor(model: EmittedModel, session: Session) {
+    this.#model = model;
+    this.#session = session;
+  }
+
+  static async compile(
+    source: SessionSource,
+    graph: Graph,
+    outputs: Readonly<Record<string, Value>>,
+    options: ProgramOptions,
+  ): Promise<Program> {
+    const model = emitModel(graph, outputs, {
+      provider: source.provider,
+      name: options.key,
+      ...(options.frozen ? { frozen: options.frozen } : {}),
+    });
+    const session = await source.session(options.key, () => ({
+      model: model.bytes,
+      options: { provider: source.provider, graphOptimization: 'basic', ...options.session },
+    }));
+    return new Program(model, session);
+  }
+
+  /** Names of the values to feed, parameters included. */
+  get feeds(): readonly Value[] {
+    return this.#model.feeds;
+  }
+
+  /**
+   * Runs the graph.
+   *
+   * @throws SHAPE_MISMATCH, DTYPE_MISMATCH when a feed is missing or does not fit
+   */
+  async run(feeds: Feeds, options: RunProgramOptions = {}): Promise<Record<string, HostTensor>> {
+    const sizes = this.#sizes(feeds);
+    const all: Record<string, HostTensor> = {};
+    for (const value of this.#model.feeds) all[value.name] = feeds[value.name]!;
+    for (const input of this.#model.shapeInputs) {
+      all[input.name] = int64([input.dims.length], resolveShape(input.dims, sizes));
+    }
+    const fetches: Record<string, HostTensor> = {};
+    for (const [name, value] of Object.entries(this.#model.outputs)) {
+      const shape = resolveShape(value.shape, sizes);
+      const given = options.into?.[name];
+      if (given && (given.dtype !== value.dtype || sizeOf(given.shape) !== sizeOf(shape))) {
+        throw new Fr1Error(
+          'SHAPE_MISMATCH',
+          `output ${name} is ${value.dtype}[${shape}], the given buffer ${given.dtype}[${given.shape}]`,
+        );
+      }
+      fetches[name] = {
+        dtype: value.dtype,
+        shape,
+        data: (given?.data ?? emptyData(value.dtype, sizeOf(shape))) as never,
+      };
+    }
+    return this.#session.run(all, fetches, { signal: options.signal });
+  }
+
+  async release(): Promise<void> {
+    await this.#session.release();
+  }
+
+  #sizes(feeds: Feeds): Map<string, number> {
+    const sizes = new Map<string, number>();
+    const mismatch = (value: Value, why: string) =>
+      new Fr1Error('SHAPE_MISMATCH', `feed ${value.name} ${formatShape(value.shape)}: ${why}`);
+    for (const value of this.#model.feeds) {
+      const feed = feeds[value.name];
+      if (!feed) throw mismatch(value, 'it is missing');
+      if (feed.dtype !== value.dtype) {
+        throw new Fr1Error('DTYPE_MISMATCH', `feed ${value.name} is ${feed.dtype}, the graph takes ${value.dtype}`);
+      }
+      if (feed.shape.length !== value.rank) throw mismatch(value, `got rank ${feed.shape.length}`);
+      value.shape.forEach((dim, axis) => {
+        const got = feed.shape[axis]!;
+        if (isSymbol(dim)) {
+          const known = sizes.get(dim);
+          if (known !== undefined && known !== got) throw mismatch(value, `${dim} is ${known} elsewhere, here ${got}`);
+          sizes.set(dim, got);
+        }
+      });
+    }
+    for (const value of this.#model.feeds) {
+      const feed = feeds[value.name]!;
+      value.shape.forEach((dim, axis) => {
+        if (!isSymbol(dim) && evaluateDim(dim, sizes) !== feed.shape[axis]) {
+          throw mismatch(value, `axis ${axis} is ${feed.shape[axis]}, expected ${evaluateDim(dim, sizes)}`);
+        }
+      });
+    }
+    return sizes;
+  }
+}
