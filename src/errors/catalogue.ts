@@ -142,6 +142,11 @@ export const CATALOGUE = {
   // command line
   CLI_ARGUMENTS: { exit: 2, explanation: 'A command, an option or an argument is unknown, missing or malformed.' },
   RUN_UNKNOWN: { exit: 2, explanation: '`fr1 show` was asked for a run that the workspace does not hold.' },
+  // methods
+  GROUP_TOO_SMALL: {
+    exit: 1,
+    explanation: 'An advantage compares the responses to one question; a single response has nothing to compare with.',
+  },
   // engine: weights, model folders, images
   TENSOR_UNKNOWN: { exit: 1, explanation: 'A weight was asked for by a name that the file or model does not have.' },
   SAFETENSORS_INVALID: {
