@@ -9,7 +9,8 @@ const SCHEMA = `
 syntax = "proto3";
 message AttributeProto { string name = 1; float f = 2; int64 i = 3; bytes s = 4; TensorProto t = 5; repeated float floats = 7; repeated int64 ints = 8; int32 type = 20; }
 message NodeProto { repeated string input = 1; repeated string output = 2; string name = 3; string op_type = 4; repeated AttributeProto attribute = 5; string domain = 7; }
-message TensorProto { repeated int64 dims = 1; int32 data_type = 2; string name = 8; bytes raw_data = 9; }
+message StringStringEntryProto { string key = 1; string value = 2; }
+message TensorProto { repeated int64 dims = 1; int32 data_type = 2; string name = 8; bytes raw_data = 9; repeated StringStringEntryProto external_data = 13; int32 data_location = 14; }
 message Dimension { oneof value { int64 dim_value = 1; string dim_param = 2; } }
 message TensorShapeProto { repeated Dimension dim = 1; }
 message TensorTypeProto { int32 elem_type = 1; TensorShapeProto shape = 2; }
@@ -47,10 +48,20 @@ export interface TestModel {
   readonly inputs: readonly TestValue[];
   readonly outputs: readonly TestValue[];
   readonly initializers?: Readonly<Record<string, HostTensor>>;
+  /** Initialisers in files beside the model, as a byte range of each. */
+  readonly external?: Readonly<Record<string, ExternalTensor>>;
+}
+
+export interface ExternalTensor {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly file: string;
+  readonly offset: number;
+  readonly bytes: number;
 }
 
 /** The bytes of a model; IR version 10, opset 21. Numbers that are whole become integer attributes. */
-export function onnxModel({ nodes, inputs, outputs, initializers = {} }: TestModel): Uint8Array {
+export function onnxModel({ nodes, inputs, outputs, initializers = {}, external = {} }: TestModel): Uint8Array {
   const message = ModelProto.fromObject({
     ir_version: 10,
     opset_import: [{ domain: '', version: 21 }],
@@ -63,12 +74,25 @@ export function onnxModel({ nodes, inputs, outputs, initializers = {} }: TestMod
         op_type: node.op,
         attribute: Object.entries(node.attributes ?? {}).map(([name, value]) => attribute(name, value)),
       })),
-      initializer: Object.entries(initializers).map(([name, { dtype, shape, data }]) => ({
-        name,
-        data_type: ELEMENT_TYPE[dtype],
-        dims: shape,
-        raw_data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
-      })),
+      initializer: [
+        ...Object.entries(initializers).map(([name, { dtype, shape, data }]) => ({
+          name,
+          data_type: ELEMENT_TYPE[dtype],
+          dims: shape,
+          raw_data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+        })),
+        ...Object.entries(external).map(([name, { dtype, shape, file, offset, bytes }]) => ({
+          name,
+          data_type: ELEMENT_TYPE[dtype],
+          dims: shape,
+          data_location: 1,
+          external_data: [
+            { key: 'location', value: file },
+            { key: 'offset', value: String(offset) },
+            { key: 'length', value: String(bytes) },
+          ],
+        })),
+      ],
       input: inputs.map(valueInfo),
       output: outputs.map(valueInfo),
     },

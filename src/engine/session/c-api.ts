@@ -14,7 +14,7 @@ import { availableParallelism } from 'node:os';
 import type { ErrorCode } from '../../errors/catalogue.ts';
 import { Fr1Error } from '../../errors/fr1-error.ts';
 import type { DType, HostTensor } from '../tensor.ts';
-import { byteLengthOf, checkValues, tensorOver } from './check-values.ts';
+import { byteLengthOf, checkValues, runFailed, tensorOver } from './check-values.ts';
 import {
   addressOf,
   callAsync,
@@ -30,7 +30,7 @@ import {
 } from './ort-api.ts';
 import type { RunOptions, Runtime, Session, SessionOptions, ValueInfo } from './runtime.ts';
 import { selfTest } from './self-test.ts';
-import { configEntries, LOG_SEVERITY_ERROR, OPTIMIZATION_LEVEL } from './session-settings.ts';
+import { configEntries, LOG_SEVERITY, OPTIMIZATION_LEVEL } from './session-settings.ts';
 import { Turns } from './turns.ts';
 
 /** Numbers of ONNXTensorElementDataType. */
@@ -112,7 +112,7 @@ class CApiRuntime implements Runtime {
     try {
       const level = OPTIMIZATION_LEVEL[options.graphOptimization ?? 'all'];
       checkStatus(api.setSessionLogId(native, name), code, what);
-      checkStatus(api.setSessionLogSeverityLevel(native, LOG_SEVERITY_ERROR), code, what);
+      checkStatus(api.setSessionLogSeverityLevel(native, LOG_SEVERITY), code, what);
       checkStatus(api.setSessionGraphOptimizationLevel(native, level), code, what);
       checkStatus(api.setIntraOpNumThreads(native, options.threads ?? this.threads), code, what);
       checkStatus(api.setInterOpNumThreads(native, 1), code, what);
@@ -352,11 +352,4 @@ class CStrings {
     }
     return entry.address;
   }
-}
-
-/** The error for a failed run; onnxruntime's message names the node, if one is to blame. */
-export function runFailed(session: string, message: string): Fr1Error {
-  const node = /while running (\S+) node\. Name:\s*'([^']*)'/.exec(message);
-  const where = node === null ? '' : `, node "${node[2]}" (${node[1]})`;
-  return new Fr1Error('RUNTIME_RUN_FAILED', `session "${session}"${where}: ${message}`);
 }

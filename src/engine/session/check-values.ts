@@ -1,4 +1,4 @@
-/** Checks of feeds and fetches against what a session declares, shared by both runtimes. */
+/** Checks of feeds and fetches against what a session declares, and failures of runs; shared by both runtimes. */
 import { Fr1Error } from '../../errors/fr1-error.ts';
 import { BYTES_PER_ELEMENT, type DType, type HostTensor, sizeOf, type TensorData } from '../tensor.ts';
 import type { ValueInfo } from './runtime.ts';
@@ -53,11 +53,20 @@ export function byteLengthOf(dtype: DType, shape: readonly number[]): number {
   return sizeOf(shape) * BYTES_PER_ELEMENT[dtype];
 }
 
+/** The error for a failed run; onnxruntime's message names the node, if one is to blame. */
+export function runFailed(session: string, message: string): Fr1Error {
+  const node = /while running (\S+) node\. Name:\s*'([^']*)'/.exec(message);
+  const where = node === null ? '' : `, node "${node[2]}" (${node[1]})`;
+  return new Fr1Error('RUNTIME_RUN_FAILED', `session "${session}"${where}: ${message}`);
+}
+
 function checkTensor(session: string, what: string, info: ValueInfo, tensor: HostTensor): void {
   if (tensor.dtype !== info.dtype) throw invalid(session, `${what} takes ${info.dtype}, not ${tensor.dtype}`);
+  // NOTE: onnxruntime reports an undeclared shape like that of a scalar; it then checks by itself.
   const fits =
-    tensor.shape.length === info.shape.length &&
-    info.shape.every((dim, axis) => dim === -1 || dim === tensor.shape[axis]);
+    info.shape.length === 0 ||
+    (tensor.shape.length === info.shape.length &&
+      info.shape.every((dim, axis) => dim === -1 || dim === tensor.shape[axis]));
   if (!fits) throw invalid(session, `${what} has shape ${format(info.shape)}, not ${format(tensor.shape)}`);
   if (!(tensor.data instanceof ARRAY_OF[tensor.dtype])) {
     const { name } = (tensor.data as object).constructor;

@@ -13,6 +13,7 @@ import path from 'node:path';
 import koffi from 'koffi';
 import type { ErrorCode } from '../../errors/catalogue.ts';
 import { Fr1Error } from '../../errors/fr1-error.ts';
+import { LOG_SEVERITY } from './session-settings.ts';
 
 /** An address in native memory. */
 export type Pointer = bigint;
@@ -191,7 +192,7 @@ export function copyBytes(address: Pointer, bytes: number): ArrayBuffer {
 
 function load(libraryPath: string): OrtApi {
   try {
-    koffi.config({ ...koffi.config(), sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
+    setStackSize();
     const library = koffi.load(libraryPath);
     const base: Pointer = library.func('OrtGetApiBase', P, [])();
     const pointerBytes = koffi.sizeof(P);
@@ -216,6 +217,13 @@ function load(libraryPath: string): OrtApi {
   }
 }
 
+/** Fails when koffi has loaded a library with small stacks already; it then takes no other size. */
+function setStackSize(): void {
+  const config = koffi.config();
+  if (config.sync_stack_size === STACK_BYTES && config.async_stack_size === STACK_BYTES) return;
+  koffi.config({ ...config, sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
+}
+
 function requireVersion(version: string): void {
   const [major, minor] = version.split('.').map(Number);
   if (major !== 1 || minor === undefined || !(minor >= API_VERSION)) {
@@ -223,7 +231,6 @@ function requireVersion(version: string): void {
   }
 }
 
-const LOG_SEVERITY_ERROR = 3;
 const ARENA_ALLOCATOR = 1;
 const MEMORY_TYPE_DEFAULT = 0;
 
@@ -236,7 +243,7 @@ function start(functions: OrtFunctions, version: string): OrtApi {
   return {
     ...functions,
     version,
-    env: take(functions.createEnv(LOG_SEVERITY_ERROR, 'fr1', out), 'CreateEnv'),
+    env: take(functions.createEnv(LOG_SEVERITY, 'fr1', out), 'CreateEnv'),
     cpuMemory: take(functions.createCpuMemoryInfo(ARENA_ALLOCATOR, MEMORY_TYPE_DEFAULT, out), 'CreateCpuMemoryInfo'),
     allocator: take(functions.getAllocatorWithDefaultOptions(out), 'GetAllocatorWithDefaultOptions'),
   };

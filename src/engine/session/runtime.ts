@@ -59,6 +59,8 @@ export interface Runtime {
   readonly version: string;
   /** Threads a CPU session uses by default. */
   readonly threads: number;
+  /** Why the fallback is in use, where the C API was refused. */
+  readonly fallbackReason?: Error | undefined;
   createSession(model: Uint8Array, options?: SessionOptions): Promise<Session>;
   /** Releases every session. */
   close(): Promise<void>;

@@ -7,8 +7,8 @@ import type { SessionOptions } from './runtime.ts';
  */
 const SLOW_OPTIMIZERS = ['MatMulAddFusion', 'MatmulTransposeFusion'] as const;
 
-/** Errors only; warnings about unused initialisers and the like are no news for a user. */
-export const LOG_SEVERITY_ERROR = 3;
+/** Fatal messages only: whatever onnxruntime would log as an error it also returns, and its lines would break the display. */
+export const LOG_SEVERITY = 4;
 
 /** Numbers of GraphOptimizationLevel in the C API. */
 export const OPTIMIZATION_LEVEL = { disabled: 0, basic: 1, extended: 2, all: 99 } as const;
