@@ -50,7 +50,7 @@ export interface PipelineStage {
   readonly definition: StageDefinition;
   /** Resolved options with defaults; an artifact option holds an {@link ArtifactRef} or a {@link LocalInput}. */
   readonly options: Readonly<Record<string, unknown>>;
-  /** Every artifact option, in the order of the options. */
+  /** Every artifact option, sorted by pointer. */
   readonly inputs: readonly StageInput[];
   /** Stages named under `needs`, besides those that `inputs` refer to. */
   readonly needs: readonly StageNeed[];

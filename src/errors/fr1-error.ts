@@ -1,12 +1,15 @@
 /** The one error class of fr1. Codes and their explanations: catalogue.ts; printing: format.ts. */
 import type { ErrorCode } from './catalogue.ts';
 
-/** A place in a text file; lines and columns count from 1, `endCol` is exclusive. */
+/** A place in a text file; lines and columns count from 1 in UTF-16 units, `endCol` is exclusive. */
 export interface SourcePosition {
+  /** The file as the user named it, or `command line`. */
   readonly file: string;
   readonly line: number;
   readonly col: number;
   readonly endCol?: number;
+  /** The whole line, for the code frame; without it no frame is printed. */
+  readonly lineText?: string;
 }
 
 export interface Fr1ErrorOptions {

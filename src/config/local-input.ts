@@ -1,0 +1,54 @@
+/** A folder of the user that stands where an artifact may: it must exist and hold what the artifact's type needs. */
+import { existsSync, statSync } from 'node:fs';
+import path from 'node:path';
+import type { ArtifactType } from '../artifacts/types.ts';
+import type { LocalInput } from './types.ts';
+
+/** The file by which a folder of that type is recognised. */
+const MARKERS: Readonly<Record<ArtifactType, string>> = {
+  'image-data': 'dataset.json',
+  'eval-data': 'dataset.json',
+  'sft-data': 'data.json',
+  'triplet-data': 'dataset.json',
+  checkpoint: 'config.json',
+  predictions: 'rows.jsonl',
+  metrics: 'metrics.json',
+};
+
+export interface LocalInputProblem {
+  readonly problem: 'INPUT_MISSING' | 'INPUT_INVALID';
+  readonly message: string;
+  readonly hint: string;
+}
+
+/** Where several types are accepted, the first whose file is there. */
+export function localInput(
+  written: string,
+  accepts: readonly ArtifactType[],
+  folder: string,
+): LocalInput | LocalInputProblem {
+  const absolute = path.resolve(folder, written);
+  if (!existsSync(absolute)) {
+    const hint = path.isAbsolute(written)
+      ? `give the path of a folder that exists, or an output: \${{ stages.name.outputs.name }}`
+      : `paths start at the pipeline file's folder: ${absolute}`;
+    return { problem: 'INPUT_MISSING', message: `there is no folder ${written}`, hint };
+  }
+  if (!statSync(absolute).isDirectory()) {
+    return {
+      problem: 'INPUT_INVALID',
+      message: `${written} is not a folder`,
+      hint: 'name the folder that holds the file',
+    };
+  }
+  const type = accepts.find((each) => existsSync(path.join(absolute, MARKERS[each])));
+  if (type === undefined) {
+    const markers = [...new Set(accepts.map((each) => MARKERS[each]))].join(' or ');
+    return {
+      problem: 'INPUT_INVALID',
+      message: `${written} is no ${accepts.join(' or ')}: it has no ${markers}`,
+      hint: 'name the folder that holds it',
+    };
+  }
+  return { kind: 'local-input', path: absolute, written, type };
+}
