@@ -1,9 +1,12 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Fr1Error } from '../../errors/fr1-error.ts';
 import { openRuntime } from './open-runtime.ts';
 import { findOrtLibrary, loadOrtApi } from './ort-api.ts';
+import { selfTest } from './self-test.ts';
 
 const refusal = vi.hoisted(() => ({ error: undefined as Error | undefined }));
 
@@ -58,6 +61,18 @@ describe('openRuntime()', () => {
     expect(runtime.name).toBe('c-api');
     expect(runtime.threads).toBeGreaterThanOrEqual(1);
     expect(runtime.fallbackReason).toBeUndefined();
+    await runtime.close();
+  });
+
+  it('keeps the library loaded when garbage is collected', async () => {
+    setFlagsFromString('--expose-gc');
+    const collectGarbage: () => void = runInNewContext('gc');
+    const runtime = await openRuntime();
+    for (let i = 0; i < 3; i++) {
+      collectGarbage();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await selfTest(runtime);
     await runtime.close();
   });
 

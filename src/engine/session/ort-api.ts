@@ -96,6 +96,8 @@ export interface OrtApi extends OrtFunctions {
 }
 
 let loaded: OrtApi | undefined;
+/** Held for the life of the process: koffi unloads a library whose handle is collected, whatever points into it. */
+let library: ReturnType<typeof koffi.load> | undefined;
 
 /**
  * The function table of the shared library inside the onnxruntime-node package; loaded once per process.
@@ -193,7 +195,7 @@ export function copyBytes(address: Pointer, bytes: number): ArrayBuffer {
 function load(libraryPath: string): OrtApi {
   try {
     setStackSize();
-    const library = koffi.load(libraryPath);
+    library = koffi.load(libraryPath);
     const base: Pointer = library.func('OrtGetApiBase', P, [])();
     const pointerBytes = koffi.sizeof(P);
     const functionAt = (table: Pointer, index: number, result: string, parameters: readonly string[]) =>
