@@ -9,7 +9,7 @@ export const ARTIFACT_TYPES = {
   'sft-data': 'chats with one image: data.json in LLaMA-Factory sharegpt form, images/',
   'triplet-data': 'anchor, positive, negative: dataset.json, rows.jsonl (TripletRow), images/',
   checkpoint: 'a Hugging Face model folder: config.json, *.safetensors, tokenizer and processor files',
-  predictions: 'one row per test item: rows.jsonl (PredictionRow)',
+  predictions: 'one row per test item and mode: rows.jsonl (PredictionRow), evaluation.json (EvaluationInfo)',
   metrics: 'metrics.json (MetricsFile)',
 } as const;
 
@@ -77,6 +77,38 @@ export interface PredictionRow {
   readonly answer: string | null;
   readonly correct: boolean;
   readonly strictlyCorrect: boolean;
+  /** Name of the test set, e.g. `unseen`. */
+  readonly split?: string;
+  readonly mode?: 'closed' | 'open';
+  /** Whether the output ended by itself or at the token limit. */
+  readonly finishReason?: 'stop' | 'length';
+}
+
+/** evaluation.json: under which rules predictions were made and scored. Accuracies under different rules do not compare. */
+export interface EvaluationInfo {
+  readonly version: 1;
+  readonly rules: {
+    /** Name and version of the prompt of each mode, e.g. `compact/closed@1`. */
+    readonly prompts: Readonly<Partial<Record<'closed' | 'open', string>>>;
+    readonly optionOrder: string;
+    readonly optionSeed: number;
+    readonly standardFrom: string;
+    readonly openFallback: string;
+    readonly emptyCarLabel: string;
+    readonly maxNewTokens: number;
+    readonly temperature: number;
+    readonly repetitionPenalty: number;
+  };
+  readonly splits: readonly {
+    readonly name: string;
+    /** Digest of the test data. */
+    readonly data: string;
+    readonly superCategory: string;
+    /** Items evaluated. */
+    readonly items: number;
+  }[];
+  readonly model: string;
+  readonly seed: number;
 }
 
 export interface Metric {

@@ -125,6 +125,11 @@ export const CATALOGUE = {
     exit: 1,
     explanation: 'An output or a local input holds something that is not a file or folder.',
   },
+  DATA_UNREADABLE: { exit: 2, explanation: 'A file that an artifact of this type must hold is missing or unreadable.' },
+  DATA_ROW_INVALID: {
+    exit: 2,
+    explanation: 'A row of a data file is not JSON, lacks a field or holds a value that cannot be; the row is named.',
+  },
   WORKSPACE_LOCKED: { exit: 2, explanation: 'Another run is using the same workspace; one run at a time may.' },
   WORKSPACE_UNREADABLE: {
     exit: 2,
@@ -143,6 +148,11 @@ export const CATALOGUE = {
   CLI_ARGUMENTS: { exit: 2, explanation: 'A command, an option or an argument is unknown, missing or malformed.' },
   RUN_UNKNOWN: { exit: 2, explanation: '`fr1 show` was asked for a run that the workspace does not hold.' },
   // methods
+  PREDICTIONS_DIFFER: {
+    exit: 2,
+    explanation:
+      'Predictions to be compared were made on different test items or under different prompts or scoring rules.',
+  },
   GROUP_TOO_SMALL: {
     exit: 1,
     explanation: 'An advantage compares the responses to one question; a single response has nothing to compare with.',

@@ -1,0 +1,202 @@
+/**
+ * The command line: arguments and streams in, exit code out. Each command is a file of its own and is loaded only when
+ * it is called, so that help and version are quick.
+ *
+ * Exit codes: 0 done, 1 a stage or an expectation failed, 2 the pipeline or the arguments are wrong, 130 interrupted.
+ */
+import { createRequire } from 'node:module';
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { exitCodeOf, formatError, wantsStack } from '../errors/format.ts';
+import { Fr1Error } from '../errors/fr1-error.ts';
+import { type CliIo, wantsColour } from './io.ts';
+
+export async function runCli(argv: readonly string[], io: CliIo): Promise<number> {
+  let exitCode = 0;
+  const program = makeProgram(io, (code) => {
+    exitCode = code;
+  });
+  try {
+    await program.parseAsync(withBareForceLast(argv), { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return 0;
+      return printError(argumentError(error), io);
+    }
+    return printError(error, io);
+  }
+}
+
+/** @throws nothing; version of this package */
+export function fr1Version(): string {
+  const require = createRequire(import.meta.url);
+  // The sources lie two levels below the package, their compiled form three.
+  for (const path of ['../../package.json', '../../../package.json']) {
+    try {
+      return (require(path) as { version: string }).version;
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'MODULE_NOT_FOUND')) throw error;
+    }
+  }
+  return 'unknown';
+}
+
+function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
+  const program = new Command('fr1')
+    .description('Runs declarative YAML pipelines that train and evaluate vision-language models.')
+    .version(fr1Version(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'show help')
+    .helpCommand('help [command]', 'show help for a command')
+    .showSuggestionAfterError()
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => io.stdout.write(text),
+      writeErr: (text) => io.stderr.write(text),
+      // Printed by runCli in the form of every other error.
+      outputError: () => undefined,
+    });
+
+  pipelineCommand(program, 'run', 'run a pipeline; finished stages are taken from the cache')
+    .option('--force [stages]', 'run these again, and what follows from them; all when none is named', commaList)
+    .option('-j, --jobs <n>', 'stages that run at the same time', positiveInteger, 2)
+    .option('--json', 'print events as JSON lines')
+    .option('--dry-run', 'print what would run and why, and stop')
+    .action(async (file: string, options: RunFlags) => {
+      const { runCommand } = await import('./run-command.ts');
+      setExitCode(await runCommand(file, options, io));
+    });
+
+  pipelineCommand(program, 'plan', 'print the order of the stages, what is cached, and why the others run')
+    .option('--force [stages]', 'as in `fr1 run`', commaList)
+    .option('--json', 'print JSON')
+    .action(async (file: string, options: PlanFlags) => {
+      const { planCommand } = await import('./plan-command.ts');
+      setExitCode(await planCommand(file, options, io));
+    });
+
+  program
+    .command('check')
+    .description('validate a pipeline file without running it')
+    .argument('<file>', 'pipeline file')
+    .option('-s, --set <path=value>', 'change a value of the pipeline, e.g. vars.steps=10', collect, [])
+    .option('--json', 'print JSON')
+    .action(async (file: string, options: CheckFlags) => {
+      const { checkCommand } = await import('./check-command.ts');
+      setExitCode(await checkCommand(file, options, io));
+    });
+
+  program
+    .command('stages')
+    .description('list the kinds of stages, or show the options, inputs and outputs of one')
+    .argument('[kind]', 'kind of stage')
+    .option('--json', 'print JSON')
+    .action(async (kind: string | undefined, options: { json?: boolean }) => {
+      const { stagesCommand } = await import('./stages-command.ts');
+      setExitCode(await stagesCommand(kind, options, io));
+    });
+
+  program
+    .command('show')
+    .description('print the metrics and tables of a run')
+    .argument('[run]', 'id of a run, the beginning of one, or `last`', 'last')
+    .option('-w, --workspace <dir>', 'workspace, or the folder that holds it (default: ./.fr1 or ./pipelines/.fr1)')
+    .option('--json', 'print run.json')
+    .action(async (run: string, options: ShowFlags) => {
+      const { showCommand } = await import('./show-command.ts');
+      setExitCode(await showCommand(run, options, io));
+    });
+
+  for (const command of program.commands) {
+    command.configureHelp({ showGlobalOptions: false });
+  }
+  program.action(() => {
+    // No command: the help is the answer, and the exit code says that nothing was done.
+    program.outputHelp({ error: true });
+    setExitCode(2);
+  });
+  program.allowExcessArguments(false);
+  return program;
+}
+
+export interface CheckFlags {
+  readonly set: readonly string[];
+  readonly json?: boolean;
+}
+
+export interface PlanFlags extends CheckFlags {
+  readonly only?: readonly string[];
+  /** `true`: all stages. */
+  readonly force?: true | readonly string[];
+  readonly device: string;
+  readonly threads?: number;
+  readonly workspace?: string;
+}
+
+export interface RunFlags extends PlanFlags {
+  readonly jobs: number;
+  readonly dryRun?: boolean;
+}
+
+export interface ShowFlags {
+  readonly workspace?: string;
+  readonly json?: boolean;
+}
+
+function pipelineCommand(program: Command, name: string, description: string): Command {
+  return program
+    .command(name)
+    .description(description)
+    .argument('<file>', 'pipeline file')
+    .option('-s, --set <path=value>', 'change a value of the pipeline, e.g. vars.steps=10', collect, [])
+    .option('--only <stages>', 'only these stages and what they need, separated by commas', commaList)
+    .option('--device <id>', 'device for stages that compute', deviceId, 'cpu')
+    .option('--threads <n>', 'CPU threads of a session (default: all processors)', positiveInteger)
+    .option('-w, --workspace <dir>', 'where results are kept (default: .fr1 beside the pipeline file)');
+}
+
+function collect(value: string, before: readonly string[]): readonly string[] {
+  return [...before, value];
+}
+
+/** `fr1 run --force file.yaml` forces everything; the file is no stage's name. */
+function withBareForceLast(argv: readonly string[]): string[] {
+  const at = argv.findIndex((arg, i) => arg === '--force' && /\.ya?ml$/i.test(argv[i + 1] ?? ''));
+  return at === -1 ? [...argv] : [...argv.slice(0, at), ...argv.slice(at + 1), '--force'];
+}
+
+function commaList(value: string, before: readonly string[] | undefined | true): readonly string[] {
+  const earlier = Array.isArray(before) ? (before as readonly string[]) : [];
+  const names = value.split(',').map((name) => name.trim());
+  if (names.includes('')) throw new InvalidArgumentError('a name between the commas is empty');
+  return [...earlier, ...names];
+}
+
+function positiveInteger(value: string): number {
+  const number = Number(value);
+  if (!/^\d+$/.test(value) || number < 1 || number > 4096)
+    throw new InvalidArgumentError('a whole number from 1 on is needed');
+  return number;
+}
+
+function deviceId(value: string): string {
+  if (!/^(cpu|webgpu|cuda)(:\d+)?$/.test(value)) {
+    throw new InvalidArgumentError('a device is `cpu`, `webgpu` or `cuda:<number>`');
+  }
+  return value;
+}
+
+/** Commander's message in fr1's form. */
+function argumentError(error: CommanderError): Fr1Error {
+  const [first = '', ...more] = error.message.replace(/^error: /, '').split('\n');
+  const suggestion = more
+    .join(' ')
+    .replace(/^\((.*)\)$/, '$1')
+    .trim();
+  const hint = suggestion ? suggestion.charAt(0).toLowerCase() + suggestion.slice(1) : 'fr1 --help lists the commands';
+  return new Fr1Error('CLI_ARGUMENTS', first, { hint });
+}
+
+function printError(error: unknown, io: CliIo): number {
+  io.stderr.write(`${formatError(error, { colour: wantsColour(io), stack: wantsStack(io.env) })}\n`);
+  return exitCodeOf(error);
+}

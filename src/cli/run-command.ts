@@ -1,0 +1,123 @@
+/** `fr1 run`: load, plan, lock the workspace, execute, show. Owns interrupts and exit codes; the executor does the work. */
+import { arch, platform } from 'node:os';
+import type { SessionPool } from '../pool/pool.ts';
+import { RunEventHub } from '../run/events.ts';
+import { executePlan, type RunOutcome } from '../run/executor.ts';
+import { makeRunId, markCutOffRuns, RunRecorder } from '../run/recorder.ts';
+import { liveRenderer } from '../ui/live.ts';
+import { plainRenderer } from '../ui/plain.ts';
+import { failureLines, resultLines } from '../ui/summary.ts';
+import { type CliIo, isTerminal, shortPath, wantsColour, writeLines } from './io.ts';
+import { fr1Version, type RunFlags } from './main.ts';
+import type { PreparedPlan } from './prepare-plan.ts';
+import { preparePlan } from './prepare-plan.ts';
+
+const EXIT_CODES = { done: 0, failed: 1, interrupted: 130 } as const satisfies Record<RunOutcome['status'], number>;
+
+export async function runCommand(file: string, flags: RunFlags, io: CliIo): Promise<number> {
+  if (flags.dryRun) {
+    const { planCommand } = await import('./plan-command.ts');
+    return planCommand(file, flags, io);
+  }
+  const interrupt = new AbortController();
+  const ignoreInterrupts = io.onInterrupt(() => {
+    if (interrupt.signal.aborted) io.exitNow(130);
+    interrupt.abort(new DOMException('the run was interrupted', 'AbortError'));
+  });
+  try {
+    const prepared = await preparePlan(file, flags, io);
+    await using lock = await prepared.workspace.open();
+    await markCutOffRuns(prepared.workspace);
+    return await execute(prepared, flags, io, interrupt.signal, lock.recoveredFrom);
+  } finally {
+    ignoreInterrupts();
+  }
+}
+
+async function execute(
+  { plan, workspace, numerics }: PreparedPlan,
+  flags: RunFlags,
+  io: CliIo,
+  signal: AbortSignal,
+  recoveredFrom: number | undefined,
+): Promise<number> {
+  const runId = makeRunId();
+  const events = new RunEventHub();
+  const view = openView(flags, io);
+  events.subscribe(view.onEvent);
+  const recorder = await RunRecorder.start(workspace, runId, events, {
+    fr1: fr1Version(),
+    node: process.versions.node,
+    system: `${platform()}-${arch()}`,
+    onnxruntime: numerics.onnxruntime,
+    threads: numerics.threads,
+    numerics: numerics.fr1,
+  });
+
+  const pool = lazyPool(flags, (message) => events.emit({ type: 'run-warn', message }));
+  const outcome = await executePlan({
+    plan,
+    workspace,
+    events,
+    runId,
+    numerics,
+    device: flags.device,
+    jobs: flags.jobs,
+    signal,
+    recordPath: recorder.recordPath,
+    lease: async (request) => (await pool.open()).lease({ device: flags.device, ...request }),
+  });
+  await view.close();
+  const record = await recorder.close();
+  // After an interrupt a session may still be computing; the end of the process frees it sooner.
+  if (outcome.status !== 'interrupted') await pool.close();
+
+  if (record && !flags.json) {
+    const options = {
+      colour: wantsColour(io),
+      showPath: shortPath(io),
+      wasForced: flags.force !== undefined,
+    };
+    if (recoveredFrom !== undefined) {
+      writeLines(io.stderr, [`note: an earlier run (process ${recoveredFrom}) was cut off; its lock was taken over`]);
+    }
+    writeLines(io.stderr, failureLines(record, options));
+    writeLines(io.stdout, resultLines(record, options));
+  }
+  return EXIT_CODES[outcome.status];
+}
+
+interface View {
+  readonly onEvent: Parameters<RunEventHub['subscribe']>[0];
+  close(): Promise<void>;
+}
+
+function openView(flags: RunFlags, io: CliIo): View {
+  const close = async () => undefined;
+  if (flags.json) return { onEvent: (event) => io.stdout.write(`${JSON.stringify(event)}\n`), close };
+  const isDumb = io.env['TERM'] === 'dumb' || Boolean(io.env['CI']);
+  if (isTerminal(io.stdout) && isTerminal(io.stderr) && !isDumb) return liveRenderer(io.stdout, io.stderr);
+  return { onEvent: plainRenderer((line) => writeLines(io.stdout, [line])), close };
+}
+
+/** The pool, loaded and opened when the first stage that computes has to run. */
+function lazyPool(flags: RunFlags, warn: (message: string) => void) {
+  let opened: Promise<SessionPool> | undefined;
+  const open = async () => {
+    const { SessionPool } = await import('../pool/pool.ts');
+    return new SessionPool({ ...(flags.threads && { threads: flags.threads }) });
+  };
+  return {
+    open: () => {
+      opened ??= open();
+      return opened;
+    },
+    close: async () => {
+      try {
+        await (await opened)?.close();
+      } catch (error) {
+        warn(`the session pool did not close cleanly: ${error instanceof Error ? error.message : String(error)}`);
+      }
+    },
+  };
+}

@@ -1,0 +1,153 @@
+/**
+ * What happens during a run, as one typed union. The executor emits, everything else (terminal, `--json`, events.jsonl)
+ * subscribes. docs/run-format.md describes the JSON form; adding a field is compatible, changing one raises `version`.
+ */
+import type { ArtifactType, Metric } from '../artifacts/types.ts';
+import type { SourcePosition } from '../errors/fr1-error.ts';
+import type { FieldChange } from '../plan/types.ts';
+import type { Progress, ReportTable } from './stage-api.ts';
+
+export const RUN_FORMAT_VERSION = 1;
+
+/** Why a stage runs instead of being taken from the cache. */
+export type RunReason =
+  | { readonly kind: 'first' }
+  | { readonly kind: 'unfinished' }
+  | { readonly kind: 'forced' }
+  | { readonly kind: 'changed'; readonly changes: readonly FieldChange[] }
+  | { readonly kind: 'damaged'; readonly output: string; readonly detail: string };
+
+export interface OutputRecord {
+  readonly type: ArtifactType;
+  readonly digest: string;
+  /** Absolute directory in the store. */
+  readonly path: string;
+}
+
+export interface ErrorRecord {
+  readonly code: string;
+  readonly message: string;
+  readonly hint?: string | undefined;
+  readonly at?: SourcePosition | undefined;
+  /** Messages of the causes, outermost first. */
+  readonly causes?: readonly string[] | undefined;
+  /** Of an error that fr1 does not know; for the log, not for the terminal. */
+  readonly stack?: string | undefined;
+}
+
+export interface ExpectationRecord {
+  readonly metric: string;
+  readonly atLeast?: number | undefined;
+  readonly atMost?: number | undefined;
+  readonly got: Metric | null;
+  readonly met: boolean;
+}
+
+export type RunStatus = 'running' | 'done' | 'failed' | 'interrupted' | 'cut-off';
+
+/** Every event; `time` is added by the hub. */
+export type RunEventBody =
+  | {
+      readonly type: 'run-started';
+      readonly version: typeof RUN_FORMAT_VERSION;
+      readonly run: string;
+      readonly pipeline: string;
+      readonly file: string;
+      readonly workspace: string;
+      readonly seed: number;
+      readonly device: string;
+      readonly stages: readonly { readonly name: string; readonly kind: string }[];
+    }
+  /** The stage's inputs are known and it has to run; it starts when a slot and, where needed, a device are free. */
+  | {
+      readonly type: 'stage-planned';
+      readonly stage: string;
+      readonly fingerprint: string;
+      readonly reason: RunReason;
+      readonly needsDevice: boolean;
+    }
+  | {
+      readonly type: 'stage-cached';
+      readonly stage: string;
+      readonly fingerprint: string;
+      readonly outputs: Readonly<Record<string, OutputRecord>>;
+      readonly metrics: Readonly<Record<string, Metric>>;
+      readonly tables: readonly ReportTable[];
+      /** When and how long the stage ran when it was made. */
+      readonly finishedAt: string;
+      readonly durationMs: number;
+    }
+  | {
+      readonly type: 'stage-started';
+      readonly stage: string;
+      /** Whether it finds a state directory that an earlier, unfinished run left. */
+      readonly resumes: boolean;
+      readonly device: string | null;
+    }
+  | ({ readonly type: 'stage-progress'; readonly stage: string } & Progress)
+  | {
+      readonly type: 'stage-metric';
+      readonly stage: string;
+      readonly step: number;
+      readonly values: Readonly<Record<string, number>>;
+    }
+  | { readonly type: 'stage-log'; readonly stage: string; readonly message: string }
+  | { readonly type: 'stage-warn'; readonly stage: string; readonly message: string }
+  | {
+      readonly type: 'stage-finished';
+      readonly stage: string;
+      readonly fingerprint: string;
+      readonly durationMs: number;
+      readonly outputs: Readonly<Record<string, OutputRecord>>;
+      readonly metrics: Readonly<Record<string, Metric>>;
+      readonly tables: readonly ReportTable[];
+    }
+  | { readonly type: 'stage-failed'; readonly stage: string; readonly durationMs: number; readonly error: ErrorRecord }
+  /** A finished or cached stage whose metric lies outside the pipeline's bounds. */
+  | { readonly type: 'stage-expectation-failed'; readonly stage: string; readonly expectation: ExpectationRecord }
+  | {
+      readonly type: 'stage-stopped';
+      readonly stage: string;
+      /** `interrupted`: it was running when the run was stopped; `blocked`: a stage that it needs did not succeed. */
+      readonly why: 'interrupted' | 'blocked' | 'not-started';
+      readonly by?: string | undefined;
+    }
+  | { readonly type: 'run-warn'; readonly message: string }
+  | {
+      readonly type: 'run-finished';
+      readonly status: Exclude<RunStatus, 'running' | 'cut-off'>;
+      readonly durationMs: number;
+      readonly ran: number;
+      readonly cached: number;
+      readonly failed: number;
+      /** Absolute path of run.json. */
+      readonly record: string;
+    };
+
+export type RunEvent = RunEventBody & {
+  /** ISO 8601 with milliseconds, UTC. */
+  readonly time: string;
+};
+
+export type RunEventListener = (event: RunEvent) => void;
+
+/** Hands each event to every subscriber in the order of subscription, synchronously. */
+export class RunEventHub {
+  readonly #listeners = new Set<RunEventListener>();
+  readonly #now: () => Date;
+
+  constructor(now: () => Date = () => new Date()) {
+    this.#now = now;
+  }
+
+  emit(body: RunEventBody): void {
+    const event: RunEvent = { ...body, time: this.#now().toISOString() };
+    for (const listener of this.#listeners) listener(event);
+  }
+
+  /** Returns the function that ends the subscription. */
+  subscribe(listener: RunEventListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+}

@@ -1,0 +1,190 @@
+/** Keeps a run's folder: events.jsonl and the stages' logs as they come, run.json whenever a stage changes state. */
+import { createWriteStream, type WriteStream } from 'node:fs';
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { finished } from 'node:stream/promises';
+import { namesIn, readJsonIfPresent, writeJsonAtomically } from '../artifacts/durable-fs.ts';
+import { Fr1Error } from '../errors/fr1-error.ts';
+import { didYouMean } from '../errors/nearest.ts';
+import type { RunEvent, RunEventHub } from './events.ts';
+import { applyEvent, type RunRecord, startRecord } from './run-record.ts';
+import type { Workspace } from './workspace.ts';
+
+/** The time of start in UTC, to the millisecond; the workspace lock keeps two runs from having the same. */
+export function makeRunId(now: Date = new Date()): string {
+  const [day, time] = now
+    .toISOString()
+    .replace(/[-:.Z]/g, '')
+    .split('T') as [string, string];
+  return `${day}-${time.slice(0, 6)}-${time.slice(6)}`;
+}
+
+export class RunRecorder {
+  /** Absolute. */
+  readonly recordPath: string;
+  readonly #directory: string;
+  readonly #environment: RunRecord['environment'];
+  readonly #events: WriteStream;
+  readonly #logs = new Map<string, WriteStream>();
+  readonly #unsubscribe: () => void;
+  /** Settles with each stream's end; failures are kept for `close`. */
+  readonly #ends: Promise<unknown>[] = [];
+  #record: RunRecord | undefined;
+  #writing: Promise<void> = Promise.resolve();
+  #isDirty = false;
+  #failure: unknown;
+
+  private constructor(directory: string, hub: RunEventHub, environment: RunRecord['environment']) {
+    this.#directory = directory;
+    this.recordPath = join(directory, 'run.json');
+    this.#environment = environment;
+    this.#events = this.#openStream(join(directory, 'events.jsonl'));
+    this.#unsubscribe = hub.subscribe((event) => this.#onEvent(event));
+  }
+
+  static async start(
+    workspace: Workspace,
+    runId: string,
+    hub: RunEventHub,
+    environment: RunRecord['environment'],
+  ): Promise<RunRecorder> {
+    const directory = join(workspace.directory, 'runs', runId);
+    await mkdir(join(directory, 'logs'), { recursive: true });
+    return new RunRecorder(directory, hub, environment);
+  }
+
+  /** Waits until everything is written. Throws what went wrong in between, e.g. a full disk. */
+  async close(): Promise<RunRecord | undefined> {
+    this.#unsubscribe();
+    for (const stream of [this.#events, ...this.#logs.values()]) stream.end();
+    await Promise.all(this.#ends);
+    await this.#writing;
+    if (this.#failure !== undefined) throw this.#failure;
+    return this.#record;
+  }
+
+  #openStream(path: string): WriteStream {
+    const stream = createWriteStream(path, { flags: 'a' });
+    this.#ends.push(finished(stream).catch((error: unknown) => this.#keepFailure(error)));
+    return stream;
+  }
+
+  #keepFailure(error: unknown): void {
+    this.#failure ??= error;
+  }
+
+  #onEvent(event: RunEvent): void {
+    this.#events.write(`${JSON.stringify(event)}\n`);
+    this.#log(event);
+    const before = this.#record;
+    this.#record =
+      event.type === 'run-started' ? startRecord(event, this.#environment) : before && applyEvent(before, event);
+    if (this.#record !== before) this.#writeSoon();
+  }
+
+  /** One write at a time; changes that come meanwhile go into the next one. */
+  #writeSoon(): void {
+    if (this.#isDirty) return;
+    this.#isDirty = true;
+    this.#writing = this.#writing
+      .then(async () => {
+        this.#isDirty = false;
+        await writeJsonAtomically(this.recordPath, this.#record);
+      })
+      .catch((error: unknown) => this.#keepFailure(error));
+  }
+
+  #log(event: RunEvent): void {
+    const text = logTextOf(event);
+    if (text === undefined || !('stage' in event)) return;
+    let stream = this.#logs.get(event.stage);
+    if (!stream) {
+      stream = this.#openStream(join(this.#directory, 'logs', `${fileNameOf(event.stage)}.log`));
+      this.#logs.set(event.stage, stream);
+    }
+    stream.write(`${event.time} ${text}\n`);
+  }
+}
+
+/** Marks runs that a crash cut off; called with the workspace locked, so no run can still be going. */
+export async function markCutOffRuns(workspace: Workspace): Promise<void> {
+  const runs = join(workspace.directory, 'runs');
+  const last = (await namesIn(runs)).at(-1);
+  if (last === undefined) return;
+  const record = await readRecord(workspace, last);
+  if (record?.status !== 'running') return;
+  const stages = record.stages.map((stage) =>
+    stage.status === 'running' ? { ...stage, status: 'interrupted' as const } : stage,
+  );
+  await writeJsonAtomically(join(runs, last, 'run.json'), { ...record, status: 'cut-off', stages });
+}
+
+/**
+ * The record of a run by id or unambiguous beginning of one; `last` means the latest that has a record.
+ *
+ * @throws RUN_UNKNOWN
+ */
+export async function findRun(workspace: Workspace, wanted: string): Promise<RunRecord> {
+  const ids = (await namesIn(join(workspace.directory, 'runs'))).reverse();
+  const matching = wanted === 'last' ? ids : ids.filter((id) => id.startsWith(wanted));
+  if (wanted !== 'last' && matching.length > 1 && !ids.includes(wanted)) {
+    throw new Fr1Error('RUN_UNKNOWN', `"${wanted}" fits ${matching.length} runs: ${matching.slice(0, 5).join(', ')}`);
+  }
+  for (const id of matching) {
+    const record = await readRecord(workspace, id);
+    if (record) return record;
+  }
+  const hint = didYouMean(wanted, ids, 'runs') ?? 'run a pipeline first, or name the workspace with --workspace DIR';
+  const what = wanted === 'last' ? 'no run' : `no run "${wanted}"`;
+  throw new Fr1Error('RUN_UNKNOWN', `${what} in ${workspace.directory}`, { hint });
+}
+
+/** Events of a run, in order; a last line that a crash cut short is left out. */
+export async function readEvents(workspace: Workspace, runId: string): Promise<RunEvent[]> {
+  const text = await readFile(join(workspace.directory, 'runs', runId, 'events.jsonl'), 'utf8');
+  const complete = text.slice(0, text.lastIndexOf('\n') + 1);
+  return complete
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as RunEvent);
+}
+
+async function readRecord(workspace: Workspace, id: string): Promise<RunRecord | undefined> {
+  const path = join(workspace.directory, 'runs', id, 'run.json');
+  let value: unknown;
+  try {
+    value = await readJsonIfPresent(path);
+  } catch (cause) {
+    throw new Fr1Error('WORKSPACE_UNREADABLE', `cannot read ${path}`, { cause });
+  }
+  if (value === undefined) return undefined;
+  const record = value as RunRecord;
+  if (record.version !== 1) {
+    throw new Fr1Error('WORKSPACE_UNREADABLE', `${path} has format version ${record.version}; this fr1 reads 1`);
+  }
+  return record;
+}
+
+function logTextOf(event: RunEvent): string | undefined {
+  switch (event.type) {
+    case 'stage-log':
+      return event.message;
+    case 'stage-warn':
+      return `warning: ${event.message}`;
+    case 'stage-failed': {
+      const { code, message, causes = [], stack } = event.error;
+      return [
+        `error[${code}]: ${message}`,
+        ...causes.map((cause) => `  because: ${cause}`),
+        ...(stack ? [stack] : []),
+      ].join('\n');
+    }
+    default:
+      return undefined;
+  }
+}
+
+/** A stage's name as a file name on every system. */
+function fileNameOf(stage: string): string {
+  return stage.replace(/[^A-Za-z0-9._-]/g, '_');
+}

@@ -1,0 +1,127 @@
+/** run.json: the versioned summary of a run, built from its events alone. docs/run-format.md describes it for readers. */
+import type { ErrorRecord, ExpectationRecord, OutputRecord, RunEvent, RunReason, RunStatus } from './events.ts';
+import type { Metric, ReportTable } from './stage-api.ts';
+
+export type StageStatus =
+  | 'waiting'
+  | 'running'
+  | 'cached'
+  | 'ran'
+  | 'failed'
+  | 'interrupted'
+  /** A stage that it needs did not succeed. */
+  | 'blocked'
+  /** The run ended before it. */
+  | 'not-started';
+
+export interface StageRecord {
+  readonly name: string;
+  readonly kind: string;
+  readonly status: StageStatus;
+  readonly fingerprint?: string;
+  readonly reason?: RunReason;
+  /** Whether it continued from checkpoints of an earlier run. */
+  readonly resumed?: boolean;
+  readonly device?: string | null;
+  /** Of a cached stage: how long it took when it ran. */
+  readonly durationMs?: number;
+  readonly outputs: Readonly<Record<string, OutputRecord>>;
+  readonly metrics: Readonly<Record<string, Metric>>;
+  readonly tables: readonly ReportTable[];
+  readonly missedExpectations: readonly ExpectationRecord[];
+  readonly warnings: readonly string[];
+  readonly error?: ErrorRecord;
+}
+
+export interface RunRecord {
+  readonly version: 1;
+  readonly id: string;
+  readonly pipeline: string;
+  readonly file: string;
+  readonly workspace: string;
+  readonly seed: number;
+  readonly device: string;
+  readonly status: RunStatus;
+  readonly startedAt: string;
+  readonly finishedAt?: string;
+  readonly durationMs?: number;
+  readonly environment: Readonly<Record<string, string | number>>;
+  readonly stages: readonly StageRecord[];
+}
+
+type RunStarted = Extract<RunEvent, { type: 'run-started' }>;
+
+export function startRecord(event: RunStarted, environment: RunRecord['environment']): RunRecord {
+  const { run, pipeline, file, workspace, seed, device, time } = event;
+  return {
+    version: 1,
+    id: run,
+    pipeline,
+    file,
+    workspace,
+    seed,
+    device,
+    status: 'running',
+    startedAt: time,
+    environment,
+    stages: event.stages.map(({ name, kind }) => ({
+      name,
+      kind,
+      status: 'waiting',
+      outputs: {},
+      metrics: {},
+      tables: [],
+      missedExpectations: [],
+      warnings: [],
+    })),
+  };
+}
+
+/** The record after one more event; the same object when the event does not show in it. */
+export function applyEvent(record: RunRecord, event: RunEvent): RunRecord {
+  switch (event.type) {
+    case 'run-finished':
+      return { ...record, status: event.status, finishedAt: event.time, durationMs: event.durationMs };
+    case 'stage-planned':
+      return withStage(record, event.stage, { fingerprint: event.fingerprint, reason: event.reason });
+    case 'stage-started':
+      return withStage(record, event.stage, { status: 'running', resumed: event.resumes, device: event.device });
+    case 'stage-cached': {
+      const { fingerprint, outputs, metrics, tables, durationMs } = event;
+      return withStage(record, event.stage, { status: 'cached', fingerprint, outputs, metrics, tables, durationMs });
+    }
+    case 'stage-finished': {
+      const { outputs, metrics, tables, durationMs } = event;
+      return withStage(record, event.stage, { status: 'ran', outputs, metrics, tables, durationMs });
+    }
+    case 'stage-failed':
+      return withStage(record, event.stage, { status: 'failed', error: event.error, durationMs: event.durationMs });
+    case 'stage-stopped':
+      return withStage(record, event.stage, { status: event.why });
+    case 'stage-expectation-failed':
+      return withStage(record, event.stage, (stage) => ({
+        missedExpectations: [...stage.missedExpectations, event.expectation],
+      }));
+    case 'stage-warn':
+      return withStage(record, event.stage, (stage) => ({ warnings: [...stage.warnings, event.message] }));
+    case 'run-started':
+    case 'run-warn':
+    case 'stage-progress':
+    case 'stage-metric':
+    case 'stage-log':
+      return record;
+    default:
+      throw new TypeError(`unknown event ${(event satisfies never as RunEvent).type}`);
+  }
+}
+
+function withStage(
+  record: RunRecord,
+  name: string,
+  change: Partial<StageRecord> | ((stage: StageRecord) => Partial<StageRecord>),
+): RunRecord {
+  const stages = record.stages.map((stage) =>
+    stage.name === name ? { ...stage, ...(typeof change === 'function' ? change(stage) : change) } : stage,
+  );
+  return { ...record, stages };
+}

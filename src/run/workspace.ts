@@ -1,0 +1,186 @@
+/**
+ * The folder in which runs keep everything, `.fr1` beside the pipeline file unless the user names another.
+ *
+ *   store/<digest>/          artifacts                      work/<fingerprint>/   unfinished stages: state/, outputs/
+ *   runs/<id>/               run.json, events.jsonl, logs/  cache/<fingerprint>.json   what finished stages made
+ *   cache/stages.json        last fingerprint per stage     cache/inputs/         hashes of local input folders
+ *   lock                     owner of the running run       trash/                removed trees, emptied at start
+ */
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { errorCodeOf, namesIn, readJsonIfPresent, removeTree, writeJsonAtomically } from '../artifacts/durable-fs.ts';
+import { type Manifest, readManifest } from '../artifacts/manifest.ts';
+import { ArtifactStore, hexOf } from '../artifacts/store.ts';
+import type { ArtifactType, Metric } from '../artifacts/types.ts';
+import { Fr1Error } from '../errors/fr1-error.ts';
+import type { FingerprintFields } from '../plan/types.ts';
+import { lockWorkspace, type WorkspaceLock } from './lock.ts';
+import type { ReportTable } from './stage-api.ts';
+
+/** What a finished stage made; the key is its fingerprint. */
+export interface CacheEntry {
+  readonly version: 1;
+  readonly fingerprint: string;
+  readonly fields: FingerprintFields;
+  readonly stage: string;
+  readonly outputs: Readonly<Record<string, { readonly type: ArtifactType; readonly digest: string }>>;
+  readonly metrics: Readonly<Record<string, Metric>>;
+  readonly tables: readonly ReportTable[];
+  readonly durationMs: number;
+  readonly finishedAt: string;
+}
+
+/** Default workspace of a pipeline file. */
+export function workspaceBeside(pipelineFile: string): string {
+  return join(dirname(resolve(pipelineFile)), '.fr1');
+}
+
+export class Workspace {
+  /** Absolute. */
+  readonly directory: string;
+  readonly store: ArtifactStore;
+  #lastMarked: Promise<void> = Promise.resolve();
+
+  constructor(directory: string) {
+    this.directory = resolve(directory);
+    this.store = new ArtifactStore(join(this.directory, 'store'), join(this.directory, 'trash'));
+  }
+
+  /**
+   * Takes the lock and clears what a crash left: trash, temporary files, work of stages that did finish.
+   *
+   * @throws WORKSPACE_LOCKED when another run holds it
+   */
+  async open(): Promise<WorkspaceLock> {
+    for (const name of ['store', 'work', 'runs', 'cache/inputs', 'trash']) {
+      await mkdir(join(this.directory, name), { recursive: true });
+    }
+    // The folder ignores itself, wherever the user keeps the pipeline.
+    await writeFile(join(this.directory, '.gitignore'), '*\n', { flag: 'wx' }).catch((error: unknown) => {
+      if (errorCodeOf(error) !== 'EEXIST') throw error;
+    });
+    const lock = await lockWorkspace(this.directory);
+    try {
+      await this.#clean();
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
+    return lock;
+  }
+
+  /** The record of a finished stage, whether or not its artifacts are still there. */
+  async readCache(fingerprint: string): Promise<CacheEntry | undefined> {
+    const value = await this.#readJson(join('cache', `${hexOf(fingerprint)}.json`));
+    return value as CacheEntry | undefined;
+  }
+
+  async writeCache(scope: string, entry: CacheEntry): Promise<void> {
+    await writeJsonAtomically(join(this.directory, 'cache', `${hexOf(entry.fingerprint)}.json`), entry);
+    await this.markLast(scope, entry.stage, entry.fingerprint);
+  }
+
+  /** Remembers which fingerprint the stage of that name had last; stages that end together take turns. */
+  async markLast(scope: string, stage: string, fingerprint: string): Promise<void> {
+    const turn = this.#lastMarked.then(async () => {
+      const last = await this.#readLast();
+      if (last[lastKey(scope, stage)] === fingerprint) return;
+      const next = { ...last, [lastKey(scope, stage)]: fingerprint };
+      await writeJsonAtomically(join(this.directory, 'cache', 'stages.json'), next);
+    });
+    this.#lastMarked = turn.catch(() => undefined);
+    await turn;
+  }
+
+  async dropCache(fingerprint: string): Promise<void> {
+    await rm(join(this.directory, 'cache', `${hexOf(fingerprint)}.json`), { force: true });
+  }
+
+  /** What the stage of that name made last in the pipeline `scope`, under whatever fingerprint. */
+  async readLastOf(scope: string, stage: string): Promise<CacheEntry | undefined> {
+    const fingerprint = (await this.#readLast())[lastKey(scope, stage)];
+    return fingerprint === undefined ? undefined : this.readCache(fingerprint);
+  }
+
+  workPath(fingerprint: string): string {
+    return join(this.directory, 'work', hexOf(fingerprint));
+  }
+
+  /** Whether an earlier run left checkpoints of this stage. */
+  async hasState(fingerprint: string): Promise<boolean> {
+    return (await namesIn(join(this.workPath(fingerprint), 'state'))).length > 0;
+  }
+
+  /** Makes `state/` where it is missing and one empty directory per output. */
+  async prepareWork(
+    fingerprint: string,
+    outputs: readonly string[],
+  ): Promise<{ state: string; outputs: Record<string, string> }> {
+    const work = this.workPath(fingerprint);
+    const state = join(work, 'state');
+    await mkdir(state, { recursive: true });
+    await removeTree(join(work, 'outputs'), join(this.directory, 'trash'));
+    const paths: Record<string, string> = {};
+    for (const name of outputs) {
+      const path = join(work, 'outputs', name);
+      await mkdir(path, { recursive: true });
+      paths[name] = path;
+    }
+    return { state, outputs: paths };
+  }
+
+  async removeWork(fingerprint: string): Promise<void> {
+    await removeTree(this.workPath(fingerprint), join(this.directory, 'trash'));
+  }
+
+  /**
+   * Digest of a folder or file of the user; files whose size and mtime are as before are not read again.
+   * `remember: false` leaves the workspace untouched.
+   */
+  async digestLocalInput(path: string, options: { remember: boolean; signal?: AbortSignal }): Promise<string> {
+    const key = createHash('sha256').update(path).digest('hex');
+    const file = join('cache', 'inputs', `${key}.json`);
+    const known = (await this.#readJson(file)) as Manifest | undefined;
+    const { remember, ...rest } = options;
+    const manifest = await readManifest(path, { known, followLinks: true, ...rest });
+    if (remember) await writeJsonAtomically(join(this.directory, file), manifest);
+    return manifest.digest;
+  }
+
+  async #clean(): Promise<void> {
+    await rm(join(this.directory, 'trash'), { recursive: true, force: true, maxRetries: 3 });
+    await this.store.clean();
+    for (const folder of ['.', 'cache', 'cache/inputs']) {
+      for (const name of await namesIn(join(this.directory, folder))) {
+        const isLeftover = name.startsWith('.tmp-') || name.startsWith('lock.stale-');
+        if (isLeftover) await rm(join(this.directory, folder, name), { force: true });
+      }
+    }
+    const finished = new Set(await readdir(join(this.directory, 'cache')));
+    for (const hex of await namesIn(join(this.directory, 'work'))) {
+      if (finished.has(`${hex}.json`)) await this.removeWork(`sha256:${hex}`);
+    }
+  }
+
+  async #readLast(): Promise<Record<string, string>> {
+    return ((await this.#readJson(join('cache', 'stages.json'))) ?? {}) as Record<string, string>;
+  }
+
+  /** JSON that fr1 wrote: replaced atomically, so anything unreadable was changed from outside. */
+  async #readJson(relativePath: string): Promise<unknown> {
+    const path = join(this.directory, relativePath);
+    try {
+      return await readJsonIfPresent(path);
+    } catch (cause) {
+      throw new Fr1Error('WORKSPACE_UNREADABLE', `cannot read ${path}`, {
+        hint: 'remove that file; what it described is made again where needed',
+        cause,
+      });
+    }
+  }
+}
+
+function lastKey(scope: string, stage: string): string {
+  return `${scope}/${stage}`;
+}

@@ -1,0 +1,103 @@
+/** The last part of a run's output: what failed, the result tables, totals, where things are, how to go on. Pure. */
+
+import type { ErrorCode } from '../errors/catalogue.ts';
+import { formatError } from '../errors/format.ts';
+import { Fr1Error } from '../errors/fr1-error.ts';
+import type { ErrorRecord } from '../run/events.ts';
+import type { RunRecord, StageRecord } from '../run/run-record.ts';
+import { tableLines } from './table.ts';
+import { durationText, expectationText, metricText } from './words.ts';
+
+export interface SummaryOptions {
+  /** ANSI colours in errors. @default false */
+  readonly colour?: boolean;
+  /** Shortens a path for display. @default as it is */
+  readonly showPath?: (path: string) => string;
+  /** Whether the run was started with `--force`, which must not be repeated to continue. */
+  readonly wasForced?: boolean;
+}
+
+/** Errors of a run that failed, for the error stream. */
+export function failureLines(record: RunRecord, options: SummaryOptions = {}): string[] {
+  const lines: string[] = [];
+  for (const stage of record.stages) {
+    if (stage.error) {
+      lines.push(`stage "${stage.name}" failed:`, stageErrorText(stage.error, options), '');
+    }
+    for (const expectation of stage.missedExpectations) {
+      lines.push(`stage "${stage.name}" does not meet its expectation: ${expectationText(expectation)}`, '');
+    }
+  }
+  const blocked = record.stages.filter((stage) => stage.status === 'blocked').map((stage) => stage.name);
+  if (blocked.length > 0) lines.push(`not run, because they need what failed: ${blocked.join(', ')}`, '');
+  return lines;
+}
+
+/** Result tables and totals, for the output stream. */
+export function resultLines(record: RunRecord, options: SummaryOptions = {}): string[] {
+  const { showPath = (path: string) => path } = options;
+  const lines = tablesOf(record);
+  const total = record.durationMs === undefined ? '' : ` in ${durationText(record.durationMs)}`;
+  const count = (status: StageRecord['status']) => record.stages.filter((stage) => stage.status === status).length;
+  const counts = (
+    [
+      ['ran', 'ran'],
+      ['cached', 'cached'],
+      ['failed', 'failed'],
+      ['blocked', 'not run'],
+    ] as const
+  )
+    .map(([status, word]) => [count(status), word] as const)
+    .filter(([n]) => n > 0)
+    .map(([n, word]) => `${n} ${word}`)
+    .join(', ');
+  const isAllCached = record.stages.every((stage) => stage.status === 'cached');
+
+  if (record.status === 'interrupted') {
+    const how = options.wasForced ? 'run the same command without --force' : 'run the same command again';
+    lines.push(`stopped${total}; ${how}: it continues from the last checkpoint`);
+  } else if (record.status === 'failed') {
+    lines.push(`failed${total}: ${counts}`);
+  } else if (isAllCached) {
+    lines.push(`everything cached: nothing had to run (${record.stages.length} stages checked${total})`);
+  } else {
+    lines.push(`done${total}: ${counts}`);
+  }
+  lines.push(...placesOf(record, showPath));
+  return lines;
+}
+
+/** The stages' tables; a stage with metrics and no table shows its metrics. */
+export function tablesOf(record: RunRecord): string[] {
+  const lines: string[] = [];
+  for (const stage of record.stages) {
+    for (const table of stage.tables) lines.push(...tableLines(table), '');
+  }
+  const rows = record.stages
+    .filter((stage) => stage.tables.length === 0)
+    .flatMap((stage) => Object.entries(stage.metrics).map(([name, metric]) => [stage.name, name, metricText(metric)]));
+  if (rows.length > 0) {
+    const hasInterval = record.stages.some((stage) => Object.values(stage.metrics).some((metric) => 'low' in metric));
+    const notes = hasInterval ? ['[low, high]: 95 % confidence interval'] : [];
+    lines.push(...tableLines({ title: 'Metrics', columns: ['stage', 'metric', 'value'], rows, notes }), '');
+  }
+  return lines;
+}
+
+/** Trained checkpoints by stage, and the run's own folder. */
+function placesOf(record: RunRecord, showPath: (path: string) => string): string[] {
+  const places: string[] = [];
+  for (const stage of record.stages) {
+    for (const [name, output] of Object.entries(stage.outputs)) {
+      if (output.type === 'checkpoint') places.push(`  ${stage.name}.${name}  ${showPath(output.path)}`);
+    }
+  }
+  return [...(places.length > 0 ? ['checkpoints:', ...places] : []), `run ${record.id}: fr1 show ${record.id}`];
+}
+
+function stageErrorText(error: ErrorRecord, options: SummaryOptions): string {
+  const { code, message, hint, at } = error;
+  const causes = (error.causes ?? []).map((cause) => `because: ${cause}`);
+  const rebuilt = new Fr1Error(code as ErrorCode, [message, ...causes].join('\n'), { hint, at });
+  return formatError(rebuilt, { colour: options.colour === true });
+}

@@ -1,0 +1,89 @@
+/** Values as short English text, for terminals. Pure. */
+import type { ExpectationRecord, RunReason } from '../run/events.ts';
+import type { Metric, Progress } from '../run/stage-api.ts';
+
+/** `0.4 s`, `12 s`, `3 min 05 s`, `2 h 04 min`. */
+export function durationText(ms: number): string {
+  if (ms < 9_950) return `${(ms / 1000).toFixed(1)} s`;
+  const seconds = Math.round(ms / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min ${String(seconds % 60).padStart(2, '0')} s`;
+  return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, '0')} min`;
+}
+
+/** `just now`, `5 min ago`, `3 h ago`, `2 days ago`. */
+export function agoText(time: string, now: number): string {
+  const minutes = Math.floor((now - Date.parse(time)) / 60_000);
+  if (minutes < 1) return 'just now';
+  if (minutes < 60) return `${minutes} min ago`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 48) return `${hours} h ago`;
+  return `${Math.floor(hours / 24)} days ago`;
+}
+
+export function reasonText(reason: RunReason): string {
+  switch (reason.kind) {
+    case 'first':
+      return 'it has not run before';
+    case 'unfinished':
+      return 'an earlier run did not finish it';
+    case 'forced':
+      return '--force';
+    case 'damaged':
+      return `its output "${reason.output}" cannot be reused (${reason.detail})`;
+    case 'changed': {
+      const shown = reason.changes.slice(0, 3).map(({ path, before, after }) => {
+        if (path.startsWith('inputs')) return `${path} changed`;
+        if (before === undefined) return `${path} ${valueText(after)} is new`;
+        if (after === undefined) return `${path} ${valueText(before)} is gone`;
+        return `${path} changed ${valueText(before)} -> ${valueText(after)}`;
+      });
+      if (shown.length === 0) return 'what its last run left is gone';
+      const more = reason.changes.length - shown.length;
+      return shown.join(', ') + (more > 0 ? `, and ${more} more` : '');
+    }
+    default:
+      throw new TypeError(`unknown reason ${(reason satisfies never as RunReason).kind}`);
+  }
+}
+
+/** `0.6125 [0.5660, 0.6585]`: a value with its 95 % confidence interval, where it has one. */
+export function metricText(metric: Metric): string {
+  const value = numberText(metric.value);
+  if (metric.low === undefined || metric.high === undefined) return value;
+  return `${value} [${numberText(metric.low)}, ${numberText(metric.high)}]`;
+}
+
+export function expectationText({ metric, atLeast, atMost, got }: ExpectationRecord): string {
+  const bounds = [
+    ...(atLeast === undefined ? [] : [`at least ${atLeast}`]),
+    ...(atMost === undefined ? [] : [`at most ${atMost}`]),
+  ].join(' and ');
+  const found = got === null ? 'the stage returned no such metric' : `got ${metricText(got)}`;
+  return `expected ${metric} ${bounds}, ${found}`;
+}
+
+/** `120/600 steps  20 %`. */
+export function countText({ done, total, unit }: Progress): string {
+  if (total <= 0) return `${done} ${unit}`;
+  return `${done}/${total} ${unit}  ${Math.floor((100 * done) / total)} %`;
+}
+
+/** Integers as they are, others with four digits after the point or four significant ones. */
+export function numberText(value: number): string {
+  if (Number.isInteger(value)) return String(value);
+  const size = Math.abs(value);
+  return size >= 0.001 && size < 1e6 ? value.toFixed(4) : value.toPrecision(4);
+}
+
+/** User text on one line, without control characters that could steer a terminal. */
+export function oneLine(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is replaced.
+  return text.replace(/\s*[\r\n]+\s*/g, ' ').replace(/[\u0000-\u001f\u007f-\u009f]/g, ' ');
+}
+
+function valueText(value: unknown): string {
+  const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value));
+  return text.length > 40 ? `${text.slice(0, 39)}…` : text;
+}
