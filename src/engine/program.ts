@@ -3,7 +3,7 @@
  * checks every feed before the runtime sees it.
  */
 import { Fr1Error } from '../errors/fr1-error.ts';
-import { evaluateDim, formatShape, isSymbol } from './autodiff/dim.ts';
+import { evaluateDim, formatShape, solveDim } from './autodiff/dim.ts';
 import type { Graph, Value } from './autodiff/graph.ts';
 import { type EmittedModel, type ExternalWeight, emitModel, resolveShape } from './onnx/emitter.ts';
 import type { Provider, Session, SessionOptions } from './session/runtime.ts';
@@ -78,6 +78,10 @@ export class Program {
     return this.#model.feeds;
   }
 
+  get outputNames(): readonly string[] {
+    return Object.keys(this.#model.outputs);
+  }
+
   /**
    * Runs the graph.
    *
@@ -124,20 +128,22 @@ export class Program {
         throw new Fr1Error('DTYPE_MISMATCH', `feed ${value.name} is ${feed.dtype}, the graph takes ${value.dtype}`);
       }
       if (feed.shape.length !== value.rank) throw mismatch(value, `got rank ${feed.shape.length}`);
-      value.shape.forEach((dim, axis) => {
-        const got = feed.shape[axis]!;
-        if (isSymbol(dim)) {
-          const known = sizes.get(dim);
-          if (known !== undefined && known !== got) throw mismatch(value, `${dim} is ${known} elsewhere, here ${got}`);
-          sizes.set(dim, got);
-        }
-      });
+    }
+    for (let found = -1; found !== sizes.size; ) {
+      found = sizes.size;
+      for (const value of this.#model.feeds) {
+        value.shape.forEach((dim, axis) => {
+          const solved = solveDim(dim, feeds[value.name]!.shape[axis]!, sizes);
+          if (solved) sizes.set(...solved);
+        });
+      }
     }
     for (const value of this.#model.feeds) {
       const feed = feeds[value.name]!;
       value.shape.forEach((dim, axis) => {
-        if (!isSymbol(dim) && evaluateDim(dim, sizes) !== feed.shape[axis]) {
-          throw mismatch(value, `axis ${axis} is ${feed.shape[axis]}, expected ${evaluateDim(dim, sizes)}`);
+        const expected = evaluateDim(dim, sizes);
+        if (expected !== feed.shape[axis]) {
+          throw mismatch(value, `axis ${axis} (${dim}) is ${feed.shape[axis]}, expected ${expected}`);
         }
       });
     }

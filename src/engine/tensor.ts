@@ -41,12 +41,15 @@ export function sizeOf(shape: readonly number[]): number {
 }
 
 /** A float32 tensor over the given data (not copied), or zeros. */
-export function float32(shape: readonly number[], data = new Float32Array(sizeOf(shape))): HostTensor<'float32'> {
+export function float32(
+  shape: readonly number[],
+  data: Float32Array = new Float32Array(sizeOf(shape)),
+): HostTensor<'float32'> {
   return { dtype: 'float32', shape, data };
 }
 
 /** An int32 tensor over the given data (not copied), or zeros. */
-export function int32(shape: readonly number[], data = new Int32Array(sizeOf(shape))): HostTensor<'int32'> {
+export function int32(shape: readonly number[], data: Int32Array = new Int32Array(sizeOf(shape))): HostTensor<'int32'> {
   return { dtype: 'int32', shape, data };
 }
 

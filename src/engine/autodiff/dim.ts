@@ -80,6 +80,22 @@ export function evaluateDim(dim: Dim, sizes: ReadonlyMap<string, number>): numbe
   return sum;
 }
 
+/** The one unknown size of a product such as `4*B*T`, from the product's value; null when there is not exactly one. */
+export function solveDim(dim: Dim, value: number, sizes: ReadonlyMap<string, number>): [string, number] | null {
+  if (typeof dim === 'number') return null;
+  const terms = [...parse(dim)];
+  if (terms.length !== 1) return null;
+  const [monomial] = terms[0]!;
+  let [, coefficient] = terms[0]!;
+  const unknown: string[] = [];
+  for (const symbol of monomial.split('*')) {
+    const size = sizes.get(symbol);
+    if (size === undefined) unknown.push(symbol);
+    else coefficient *= size;
+  }
+  return unknown.length === 1 ? [unknown[0]!, value / coefficient] : null;
+}
+
 export function isSymbol(dim: Dim): dim is string {
   return typeof dim === 'string' && !/[*+]/.test(dim);
 }

@@ -1,5 +1,5 @@
 /** Scaled dot-product attention out of plain operators, for training graphs. */
-import type { Dim } from '../autodiff/dim.ts';
+import { type Dim, multiplyDims } from '../autodiff/dim.ts';
 import type { Value } from '../autodiff/graph.ts';
 import { Add } from '../ops/add.ts';
 import { MatMul } from '../ops/mat-mul.ts';
@@ -34,7 +34,7 @@ export function attention(q: Value, k: Value, v: Value, bias: Value | null): Val
   const groups = k.dim(1) as number;
   const perGroup = heads / groups;
   // The query heads of a group are laid along the rows, so keys and values are never repeated.
-  const rows = typeof tokens === 'number' ? perGroup * tokens : perGroup === 1 ? tokens : `${perGroup}*${tokens}`;
+  const rows = multiplyDims(perGroup, tokens);
   const grouped = Reshape(q, [batch, groups, rows, width]);
   const scores = MatMul(grouped, k, { transB: true, alpha: 1 / Math.sqrt(width) });
   const perHead = Reshape(scores, [batch, heads, tokens, tokens]);

@@ -1,0 +1,222 @@
+/**
+ * Against transformers 5.17 / torch 2.11 in float32 (test/fixtures/qwen2_5_vl): a left-padded batch of two rows with one
+ * and two images. Rows are laid out here without padding, so every comparison skips the padded positions.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { fixture } from '../../../../test/helpers/fixtures.ts';
+import { bareSource } from '../../../../test/helpers/session-source.ts';
+import type { Graph, Value } from '../../autodiff/graph.ts';
+import type { ImagePatches } from '../../generate/types.ts';
+import { Mul } from '../../ops/mul.ts';
+import { Neg } from '../../ops/neg.ts';
+import { ReduceSum } from '../../ops/reduce-sum.ts';
+import { AdamW } from '../../optim/adamw.ts';
+import { clipGlobalNorm } from '../../optim/gradients.ts';
+import { Program } from '../../program.ts';
+import { openRuntime } from '../../session/open-runtime.ts';
+import type { Runtime } from '../../session/runtime.ts';
+import { openCheckpoint } from '../../weights/checkpoint.ts';
+import { openSafetensors } from '../../weights/safetensors.ts';
+import { type Batch, buildBatch, type Row } from './batch.ts';
+import { type LossBuilder, logProbGraph, TrainingModel } from './training-model.ts';
+
+const CASES = ['tiny_tied', 'tiny_untied'] as const;
+
+/** Mean cross-entropy with the weight of each target fed. */
+const WEIGHTED_NLL: LossBuilder = {
+  key: 'test-weighted-nll',
+  build(graph: Graph, logProbs: Value) {
+    return { loss: ReduceSum(Mul(Neg(logProbs), graph.input('weight', 'float32', ['N'])), [0]) };
+  },
+};
+
+function numbers(path: string, name: string): number[] {
+  return Array.from(openSafetensors(path).read(name).data as ArrayLike<number | bigint>, Number);
+}
+
+function golden(name: (typeof CASES)[number]) {
+  const dir = fixture('qwen2_5_vl', name);
+  const expected = join(dir, 'expected.safetensors');
+  const checkpoint = openCheckpoint(dir);
+  const { config } = checkpoint;
+  const info = openSafetensors(expected);
+  const [rows, tokens] = info.info('input_ids').shape as [number, number];
+  const ids = numbers(expected, 'input_ids');
+  const mask = numbers(expected, 'attention_mask');
+  const labels = numbers(expected, 'labels');
+  const grids = numbers(expected, 'image_grid_thw');
+  const pixels = info.readFloat32('pixel_values').data;
+  const images: ImagePatches[] = [];
+  let patch = 0;
+  for (let i = 0; i < grids.length; i += 3) {
+    const grid = [grids[i]!, grids[i + 1]!, grids[i + 2]!] as const;
+    const count = grid[0] * grid[1] * grid[2];
+    images.push({ grid, pixels: pixels.subarray(patch * 1176, (patch + count) * 1176) });
+    patch += count;
+  }
+  let image = 0;
+  const layout: { row: Row; first: number; branchAt: number }[] = [];
+  for (let b = 0; b < rows; b++) {
+    const real = Array.from({ length: tokens }, (_, t) => t).filter((t) => mask[b * tokens + t] === 1);
+    const rowIds = real.map((t) => ids[b * tokens + t]!);
+    const rowLabels = real.map((t) => labels[b * tokens + t]!);
+    const firstTarget = rowLabels.findIndex((label) => label >= 0);
+    const lastImage = rowIds.lastIndexOf(config.imageTokenId);
+    // The branch starts after the images, so that its positions simply count on.
+    const branchAt = Math.max(Math.min(firstTarget, rowIds.length - 1), lastImage + 2);
+    const starts = rowIds.filter((id, t) => id === config.imageTokenId && rowIds[t - 1] !== config.imageTokenId);
+    layout.push({
+      first: real[0]!,
+      branchAt,
+      row: {
+        prefix: rowIds.slice(0, branchAt),
+        images: starts.map(() => image++),
+        branches: [
+          { ids: rowIds.slice(branchAt), isTarget: rowLabels.slice(branchAt).map((label) => (label >= 0 ? 1 : 0)) },
+        ],
+      },
+    });
+  }
+  const batch = buildBatch(
+    config,
+    layout.map(({ row }) => row),
+    images,
+  );
+  return { dir, expected, checkpoint, config, layout, batch, tokens, images };
+}
+
+let runtime: Runtime;
+beforeAll(async () => {
+  runtime = await openRuntime({ threads: 2 });
+});
+afterAll(() => runtime.close());
+
+function loaded(name: (typeof CASES)[number]) {
+  const given = golden(name);
+  const model = new TrainingModel(bareSource(runtime), given.config);
+  for (const { name: parameter } of given.checkpoint.parameters) {
+    given.checkpoint.readFloat32(parameter, model.store.tensor(parameter).data);
+  }
+  return { ...given, model };
+}
+
+function meanWeights(batch: Batch) {
+  const count = batch.targets.length;
+  return { weight: { dtype: 'float32', shape: [count], data: new Float32Array(count).fill(1 / count) } } as const;
+}
+
+describe.each(CASES)('%s', (name) => {
+  it('gives the image embeddings of transformers', async () => {
+    const { model, batch, config, expected } = loaded(name);
+    const { graph, imageEmbeddings } = logProbGraph(config, batch.visionKind);
+    const program = await Program.compile(bareSource(runtime), graph, { embeddings: imageEmbeddings! }, { key: name });
+    const feeds = Object.fromEntries(
+      program.feeds.map((feed) => [feed.name, batch.feeds[feed.name] ?? model.store.tensor(feed.name)]),
+    );
+    const { embeddings } = await program.run(feeds);
+    const want = openSafetensors(expected).readFloat32('image_embeds').data;
+    const width = embeddings!.shape[1]!;
+    // Window order back to the order of the images, through the slots of the text.
+    const slot = batch.feeds['slot']!.data as Int32Array;
+    const order = Array.from(slot).filter((row) => row < embeddings!.shape[0]!);
+    expect(order.length * width).toBe(want.length);
+    let worst = 0;
+    order.forEach((row, unit) => {
+      for (let c = 0; c < width; c++) {
+        worst = Math.max(worst, Math.abs(Number(embeddings!.data[row * width + c]) - want[unit * width + c]!));
+      }
+    });
+    expect(worst).toBeLessThan(2e-4);
+  });
+
+  it('gives the logits and the loss of transformers', async () => {
+    const { model, batch, config, expected, layout, tokens } = loaded(name);
+    const { graph, logits } = logProbGraph(config, batch.visionKind);
+    const program = await Program.compile(bareSource(runtime), graph, { logits }, { key: `${name}-logits` });
+    const feeds = Object.fromEntries(
+      program.feeds.map((feed) => [feed.name, batch.feeds[feed.name] ?? model.store.tensor(feed.name)]),
+    );
+    const got = (await program.run(feeds))['logits']!;
+    const want = openSafetensors(expected).readFloat32('logits').data;
+    const vocabulary = config.text.vocabSize;
+    let worst = 0;
+    let row = 0;
+    layout.forEach(({ row: { branches }, first, branchAt }, b) => {
+      const { isTarget } = branches[0]!;
+      for (let k = 0; k < isTarget!.length; k++) {
+        if (!isTarget![k]) continue;
+        const at = b * tokens + first + branchAt + k - 1;
+        for (let v = 0; v < vocabulary; v++) {
+          const difference = Math.abs(Number(got.data[row * vocabulary + v]) - want[at * vocabulary + v]!);
+          worst = Math.max(worst, difference);
+        }
+        row++;
+      }
+    });
+    expect(row).toBe(batch.targets.length);
+    expect(worst).toBeLessThan(2e-4);
+
+    const result = await model.lossAndGradients(batch, WEIGHTED_NLL, meanWeights(batch), model.store.buffer());
+    const [loss] = numbers(expected, 'loss');
+    expect(Math.abs(result.loss - loss!) / loss!).toBeLessThan(1e-5);
+  });
+
+  it('gives the gradient of every weight', async () => {
+    const { model, batch, dir, checkpoint } = loaded(name);
+    const gradients = model.store.buffer();
+    await model.lossAndGradients(batch, WEIGHTED_NLL, meanWeights(batch), gradients);
+    const file = openSafetensors(join(dir, 'expected_grads.safetensors'));
+    const worst = { name: '', error: 0 };
+    for (const { name: parameter } of checkpoint.parameters) {
+      const module = parameter.replace(/^visual\./, 'model.visual.').replace(/^model\.(?!visual)/, 'model.language_model.');
+      const want = file.readFloat32(module).data;
+      const got = model.store.view(gradients, parameter).data;
+      let difference = 0;
+      let norm = 0;
+      want.forEach((value, i) => {
+        difference += (got[i]! - value) ** 2;
+        norm += value ** 2;
+      });
+      const error = Math.sqrt(difference / norm);
+      if (!(error <= worst.error)) Object.assign(worst, { name: parameter, error });
+    }
+    expect(worst.error, worst.name).toBeLessThan(2e-4);
+  });
+});
+
+describe('AdamW', () => {
+  it('follows the recorded trajectory of eight updates', async () => {
+    const { model, batch, dir, checkpoint } = loaded('tiny_tied');
+    const recorded = JSON.parse(readFileSync(join(dir, 'adamw_trajectory.json'), 'utf8')) as {
+      loss: number[];
+      grad_norm_before_clip: number[];
+      lr: number[];
+    };
+    const optimizer = await AdamW.create(bareSource(runtime), model.store, { weightDecay: 0.1 });
+    const gradients = model.store.buffer();
+    for (const [step, learningRate] of recorded.lr.entries()) {
+      const { loss } = await model.lossAndGradients(batch, WEIGHTED_NLL, meanWeights(batch), gradients);
+      expect(Math.abs(loss - recorded.loss[step]!) / recorded.loss[step]!).toBeLessThan(1e-4);
+      const norm = clipGlobalNorm(gradients, 1);
+      expect(Math.abs(norm - recorded.grad_norm_before_clip[step]!) / norm).toBeLessThan(1e-3);
+      await optimizer.step(gradients, learningRate);
+    }
+    const final = openSafetensors(join(dir, 'adamw_final.safetensors'));
+    for (const { name } of checkpoint.parameters) {
+      const stored = final.names.includes(name)
+        ? name
+        : name.replace(/^visual\./, 'model.visual.').replace(/^model\.(?!visual)/, 'model.language_model.');
+      const want = final.readFloat32(stored).data;
+      const got = model.store.tensor(name).data;
+      let difference = 0;
+      let norm = 0;
+      want.forEach((value, i) => {
+        difference += (got[i]! - value) ** 2;
+        norm += value ** 2;
+      });
+      expect(Math.sqrt(difference / norm), name).toBeLessThan(1e-3);
+    }
+  });
+});
