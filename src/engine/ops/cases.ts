@@ -24,6 +24,7 @@ import { Max } from './max.ts';
 import { Min } from './min.ts';
 import { Mul } from './mul.ts';
 import { Neg } from './neg.ts';
+import { PastMatMul } from './past-mat-mul.ts';
 import { Reciprocal } from './reciprocal.ts';
 import { ReduceMean } from './reduce-mean.ts';
 import { ReduceSum } from './reduce-sum.ts';
@@ -316,6 +317,18 @@ export const OPERATOR_CASES: Readonly<Record<OperatorType, readonly OperatorCase
     inputs: [transA ? [2, 2, 4, 3] : [2, 2, 3, 4], transB ? [2, 2, 5, 4] : [2, 2, 4, 5]],
     build: ([a, b]) => MatMul(a!, b!, { transA, transB, alpha: 0.5 }),
     reference: ([a, b]) => matmul(a!, b!, transA, transB, 0.5),
+  })),
+  PastMatMul: [true, false].map((transB) => ({
+    title: transB ? 'scores queries against cached keys' : 'mixes cached values',
+    inputs: [transB ? [2, 2, 3, 4] : [2, 2, 3, 5], [5, 2, 2, 4]],
+    build: ([a, past]) => PastMatMul(a!, past!, { transB, alpha: 0.5 }),
+    reference: ([a, past]) => {
+      const batchMajor = Float64Array.from({ length: 80 }, (_, i) => {
+        const [group, p, d] = [Math.floor(i / 20), Math.floor(i / 4) % 5, i % 4];
+        return past!.data[p * 16 + group * 4 + d]!;
+      });
+      return matmul(a!, { shape: [2, 2, 5, 4], data: batchMajor }, false, transB, 0.5);
+    },
   })),
   Softmax: [
     {

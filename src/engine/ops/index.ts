@@ -18,6 +18,7 @@ import { MAX } from './max.ts';
 import { MIN } from './min.ts';
 import { MUL } from './mul.ts';
 import { NEG } from './neg.ts';
+import { PAST_MAT_MUL } from './past-mat-mul.ts';
 import { RECIPROCAL } from './reciprocal.ts';
 import { REDUCE_MEAN } from './reduce-mean.ts';
 import { REDUCE_SUM } from './reduce-sum.ts';
@@ -54,6 +55,7 @@ export const OPERATORS = [
   MIN,
   MUL,
   NEG,
+  PAST_MAT_MUL,
   RECIPROCAL,
   REDUCE_MEAN,
   REDUCE_SUM,

@@ -4,7 +4,7 @@
  * @see Bai et al. 2025, arXiv:2502.13923
  */
 import type { Graph, Value } from '../../autodiff/graph.ts';
-import { attention, joinHeads, splitHeads } from '../../nn/attention.ts';
+import { joinHeads, splitHeads } from '../../nn/attention.ts';
 import { linear } from '../../nn/linear.ts';
 import { Add } from '../../ops/add.ts';
 import { Embedding } from '../../ops/embedding.ts';
@@ -58,32 +58,42 @@ export function embedTokens(graph: Graph, config: Qwen25VLConfig, inputs: TextIn
   return Add(Mul(tokens, inputs.isText), GatherRows(images.embeddings, images.index, images.uses));
 }
 
-/** Hidden states after the last norm: [B*T, C]. */
-export function textModel(graph: Graph, config: Qwen25VLTextConfig, embeddings: Value, inputs: TextInputs): Value {
+/** Rotated queries [B, H, T, D], rotated keys and values [B, K, T, D] -> [B, H, T, D]. */
+export type Attend = (q: Value, k: Value, v: Value, layer: number) => Value;
+
+/**
+ * Hidden states after the last norm: [B*T, C].
+ *
+ * @param attend how a layer attends; decoding puts a cache here
+ */
+export function textModel(
+  graph: Graph,
+  config: Qwen25VLTextConfig,
+  embeddings: Value,
+  angles: { readonly cos: Value; readonly sin: Value },
+  attend: Attend,
+): Value {
+  const { numAttentionHeads: heads, numKeyValueHeads: groups, headDim, hiddenSize } = config;
+  const { cos, sin } = angles;
+  const selfAttention = (x: Value, layer: string, index: number): Value => {
+    const name = `${layer}.self_attn`;
+    const project = (which: string, count: number) =>
+      splitHeads(linear(graph, x, `${name}.${which}_proj`, count * headDim, { bias: true }), cos.dim(0), cos.dim(1), count);
+    const q = RotaryEmbedding(project('q', heads), cos, sin);
+    const k = RotaryEmbedding(project('k', groups), cos, sin);
+    const mixed = attend(q, k, project('v', groups), index);
+    return linear(graph, joinHeads(mixed, x.dim(0)), `${name}.o_proj`, hiddenSize);
+  };
   let hidden = embeddings;
   for (let i = 0; i < config.numHiddenLayers; i++) {
     const name = `model.layers.${i}`;
-    hidden = graph.scope(name, () => decoderLayer(graph, config, name, hidden, inputs));
+    hidden = graph.scope(name, () => {
+      const attended = Add(hidden, selfAttention(norm(graph, config, hidden, `${name}.input_layernorm`), name, i));
+      const normed = norm(graph, config, attended, `${name}.post_attention_layernorm`);
+      return Add(attended, feedForward(graph, config, `${name}.mlp`, normed));
+    });
   }
   return norm(graph, config, hidden, 'model.norm');
-}
-
-function decoderLayer(graph: Graph, config: Qwen25VLTextConfig, name: string, x: Value, inputs: TextInputs): Value {
-  const attended = Add(x, selfAttention(graph, config, name, norm(graph, config, x, `${name}.input_layernorm`), inputs));
-  const normed = norm(graph, config, attended, `${name}.post_attention_layernorm`);
-  return Add(attended, feedForward(graph, config, `${name}.mlp`, normed));
-}
-
-function selfAttention(graph: Graph, config: Qwen25VLTextConfig, layer: string, x: Value, inputs: TextInputs): Value {
-  const { numAttentionHeads: heads, numKeyValueHeads: groups, headDim } = config;
-  const name = `${layer}.self_attn`;
-  const [batch, tokens] = [inputs.cos.dim(0), inputs.cos.dim(1)];
-  const project = (which: string, count: number) =>
-    splitHeads(linear(graph, x, `${name}.${which}_proj`, count * headDim, { bias: true }), batch, tokens, count);
-  const q = RotaryEmbedding(project('q', heads), inputs.cos, inputs.sin);
-  const k = RotaryEmbedding(project('k', groups), inputs.cos, inputs.sin);
-  const v = project('v', groups);
-  return linear(graph, joinHeads(attention(q, k, v, inputs.bias), x.dim(0)), `${name}.o_proj`, config.hiddenSize);
 }
 
 /** silu(x gate^T) * (x up^T) down^T, with biases in the vision tower. */

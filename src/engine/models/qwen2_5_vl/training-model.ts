@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import { backward } from '../../autodiff/backward.ts';
 import { Graph, type Value } from '../../autodiff/graph.ts';
+import { attention } from '../../nn/attention.ts';
 import { GatherRows } from '../../ops/gather-rows.ts';
 import { TokenLogProb } from '../../ops/token-log-prob.ts';
 import { type FlatBuffer, ParameterStore } from '../../optim/parameter-store.ts';
@@ -50,7 +51,8 @@ export function logProbGraph(config: Qwen25VLConfig, visionKind: VisionLayoutKin
     index: graph.input('slot', 'int32', ['B*T']),
     uses: graph.input('slot_uses', 'int32', [imageEmbeddings.dim(0), 'R']),
   };
-  const hidden = textModel(graph, config.text, embedTokens(graph, config, text, images), text);
+  const embeddings = embedTokens(graph, config, text, images);
+  const hidden = textModel(graph, config.text, embeddings, text, (q, k, v) => attention(q, k, v, text.bias));
   const labelled = GatherRows(
     hidden,
     graph.input('label_index', 'int32', ['N']),
