@@ -1,0 +1,63 @@
+/**
+ * Image files to 8-bit RGB, as Pillow's `exif_transpose` and `convert('RGB')` give it: EXIF orientation is applied, alpha
+ * is dropped (not composited), embedded colour profiles are not applied, CMYK is converted by ink coverage, and only the
+ * first frame of an animation is read. Departure: 16-bit grey is scaled to 8 bits, where Pillow clips it to white.
+ */
+import { readFile } from 'node:fs/promises';
+import type { Sharp } from 'sharp';
+import { Fr1Error } from '../../errors/fr1-error.ts';
+
+/** Interleaved rows: `data[(y * width + x) * 3 + channel]`. */
+export interface RgbImage {
+  readonly width: number;
+  readonly height: number;
+  readonly data: Uint8Array;
+}
+
+/** Pillow's own limit against decompression bombs. */
+export const MAX_IMAGE_PIXELS = 178_956_970;
+
+/**
+ * Decodes a file, or its bytes.
+ *
+ * @param name what errors call the image. @default the path
+ * @throws IMAGE_UNREADABLE naming the image, when it is missing, damaged, cut off, too large or of an unknown format
+ */
+export async function loadImage(source: string | Uint8Array, name?: string): Promise<RgbImage> {
+  const label = name ?? (typeof source === 'string' ? source : `image of ${source.length} bytes`);
+  try {
+    // NOTE: sharp is given bytes, not the path: it caches decoded files by path, and a changed file would go unnoticed.
+    return await decode(typeof source === 'string' ? await readFile(source) : source);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
+    throw new Fr1Error('IMAGE_UNREADABLE', `${label} cannot be read as an image: ${reason}`, { cause });
+  }
+}
+
+async function decode(bytes: Uint8Array): Promise<RgbImage> {
+  const { default: sharp } = await import('sharp');
+  const image = sharp(bytes, { limitInputPixels: MAX_IMAGE_PIXELS, failOn: 'truncated', ignoreIcc: true });
+  const { space } = await image.metadata();
+  if (space === 'cmyk')
+    return fromInks(await rawPixels(image.autoOrient().pipelineColourspace('cmyk').toColourspace('cmyk'), 4));
+  return rawPixels(image.autoOrient().removeAlpha().toColourspace('srgb'), 3);
+}
+
+async function rawPixels(image: Sharp, channels: number): Promise<RgbImage> {
+  const { data, info } = await image.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
+  if (info.channels !== channels) throw new Error(`${info.channels} colour channels instead of ${channels}`);
+  return { width: info.width, height: info.height, data };
+}
+
+/** rgb = (255 - k) (255 - c) / 255 for each ink c, in integers as Pillow does. */
+function fromInks({ width, height, data }: RgbImage): RgbImage {
+  const rgb = new Uint8Array(width * height * 3);
+  for (let i = 0; i < width * height; i++) {
+    const light = 255 - data[4 * i + 3]!;
+    for (let c = 0; c < 3; c++) {
+      const product = data[4 * i + c]! * light + 128;
+      rgb[3 * i + c] = light - ((product + (product >> 8)) >> 8);
+    }
+  }
+  return { width, height, data: rgb };
+}

@@ -1,0 +1,68 @@
+import { describe, expect, it } from 'vitest';
+import { RandomStream } from '../random.ts';
+import type { RgbImage } from './load-image.ts';
+import { resizeBicubic } from './resize.ts';
+
+function image(width: number, height: number, value: (x: number, y: number, channel: number) => number): RgbImage {
+  const data = new Uint8Array(width * height * 3);
+  for (let i = 0; i < data.length; i++) {
+    const pixel = Math.floor(i / 3);
+    data[i] = value(pixel % width, Math.floor(pixel / width), i % 3);
+  }
+  return { width, height, data };
+}
+
+describe('resizeBicubic()', () => {
+  it('keeps an image of the right size', () => {
+    const random = new RandomStream(1, 'resize');
+    const source = image(7, 5, () => random.integer(256));
+    expect(resizeBicubic(source, 5, 7)).toBe(source);
+  });
+
+  it('keeps a plain colour at any size', () => {
+    const source = image(37, 23, (_x, _y, channel) => [0, 128, 255][channel]!);
+    for (const [height, width] of [
+      [1, 1],
+      [5, 9],
+      [23, 100],
+      [64, 64],
+    ] as const) {
+      const resized = resizeBicubic(source, height, width);
+      expect([resized.height, resized.width]).toEqual([height, width]);
+      expect([...resized.data]).toEqual([...image(width, height, (_x, _y, channel) => [0, 128, 255][channel]!).data]);
+    }
+  });
+
+  it('stays within 0..255 where the kernel overshoots', () => {
+    const edge = image(8, 1, (x) => (x < 4 ? 0 : 255));
+    const row = [...resizeBicubic(edge, 1, 32).data].filter((_, i) => i % 3 === 0);
+    expect(Math.min(...row)).toBe(0);
+    expect(Math.max(...row)).toBe(255);
+    expect(row).toEqual(row.toSorted((a, b) => a - b));
+  });
+
+  it('lets every pixel count when it shrinks', () => {
+    const source = image(64, 64, (x, y) => ((x + y) % 2 === 0 ? 255 : 0));
+    for (const level of resizeBicubic(source, 8, 8).data) expect(Math.abs(level - 127.5)).toBeLessThanOrEqual(1.5);
+  });
+
+  it('commutes with mirroring', () => {
+    const random = new RandomStream(2, 'resize');
+    const source = image(19, 11, () => random.integer(256));
+    const at = ({ data, width }: RgbImage, x: number, y: number, c: number) => data[(y * width + x) * 3 + c]!;
+    const mirrored = (it: RgbImage) => image(it.width, it.height, (x, y, c) => at(it, it.width - 1 - x, y, c));
+    expect(resizeBicubic(mirrored(source), 28, 8)).toEqual(mirrored(resizeBicubic(source, 28, 8)));
+  });
+
+  it('refuses impossible sizes', () => {
+    for (const size of [0, -3, 1.5, Number.NaN]) {
+      expect(() =>
+        resizeBicubic(
+          image(2, 2, () => 0),
+          size,
+          2,
+        ),
+      ).toThrow(expect.objectContaining({ code: 'SHAPE_MISMATCH' }));
+    }
+  });
+});

@@ -1,0 +1,125 @@
+/**
+ * Antialiased bicubic resizing of 8-bit images in integers, bit for bit as PyTorch does it for uint8 tensors: first along
+ * rows, then along columns, each pass rounded to 8 bits, weights as 16-bit fixed point.
+ *
+ * @see PyTorch, `torch.nn.functional.interpolate(mode='bicubic', antialias=True)` on uint8
+ * @see Keys 1981, "Cubic convolution interpolation for digital image processing" (a = -0.5)
+ */
+import { Fr1Error } from '../../errors/fr1-error.ts';
+import type { RgbImage } from './load-image.ts';
+
+const CHANNELS = 3;
+
+/** For each output position along one axis: the input positions it is made of, and their fixed-point weights. */
+interface Taps {
+  /** First input position of each output position. */
+  readonly starts: Int32Array;
+  readonly counts: Int32Array;
+  /** `width` weights per output position, unused ones 0. */
+  readonly weights: Int16Array;
+  readonly width: number;
+  /** Fraction bits of the weights. */
+  readonly precision: number;
+}
+
+/** @throws SHAPE_MISMATCH for a size that is no whole number above 0 */
+export function resizeBicubic(image: RgbImage, height: number, width: number): RgbImage {
+  if (!Number.isSafeInteger(height) || !Number.isSafeInteger(width) || height < 1 || width < 1) {
+    throw new Fr1Error('SHAPE_MISMATCH', `an image cannot be resized to ${height} x ${width} pixels`);
+  }
+  const narrowed = width === image.width ? image : resizeRows(image, width);
+  return height === image.height ? narrowed : resizeColumns(narrowed, height);
+}
+
+/** Keys' cubic kernel with a = -0.5; 0 from 2 on. */
+function cubic(distance: number): number {
+  const a = -0.5;
+  const x = Math.abs(distance);
+  if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+  if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
+  return 0;
+}
+
+/** Shrinking widens the kernel by the scale, so that every input pixel counts. */
+function taps(inputSize: number, outputSize: number): Taps {
+  const scale = inputSize / outputSize;
+  const stretch = Math.max(scale, 1);
+  const support = 2 * stretch;
+  const width = Math.ceil(support) * 2 + 1;
+  const starts = new Int32Array(outputSize);
+  const counts = new Int32Array(outputSize);
+  const real = new Float64Array(outputSize * width);
+  let largest = 0;
+  for (let i = 0; i < outputSize; i++) {
+    const center = scale * (i + 0.5);
+    const start = Math.max(Math.trunc(center - support + 0.5), 0);
+    const count = Math.min(Math.trunc(center + support + 0.5), inputSize) - start;
+    let total = 0;
+    for (let j = 0; j < count; j++) {
+      const weight = cubic((start + j - center + 0.5) / stretch);
+      real[i * width + j] = weight;
+      total += weight;
+    }
+    for (let j = 0; j < count; j++) {
+      real[i * width + j]! /= total;
+      largest = Math.max(largest, real[i * width + j]!);
+    }
+    starts[i] = start;
+    counts[i] = count;
+  }
+  // As many fraction bits as leave the largest weight within 16 bits.
+  let precision = 0;
+  while (precision < 22 && Math.trunc(0.5 + largest * 2 ** (precision + 1)) < 1 << 15) precision++;
+  const weights = Int16Array.from(real, (weight) => Math.trunc(weight * 2 ** precision + (weight < 0 ? -0.5 : 0.5)));
+  return { starts, counts, weights, width, precision };
+}
+
+function clamp8(value: number): number {
+  return value < 0 ? 0 : value > 255 ? 255 : value;
+}
+
+function resizeRows(image: RgbImage, width: number): RgbImage {
+  const { starts, counts, weights, width: stride, precision } = taps(image.width, width);
+  const { data: source, height } = image;
+  const target = new Uint8Array(width * height * CHANNELS);
+  const half = 1 << (precision - 1);
+  for (let y = 0; y < height; y++) {
+    const row = y * image.width * CHANNELS;
+    let out = y * width * CHANNELS;
+    for (let x = 0; x < width; x++) {
+      let at = row + starts[x]! * CHANNELS;
+      let red = half;
+      let green = half;
+      let blue = half;
+      const end = x * stride + counts[x]!;
+      for (let k = x * stride; k < end; k++, at += CHANNELS) {
+        const weight = weights[k]!;
+        red += source[at]! * weight;
+        green += source[at + 1]! * weight;
+        blue += source[at + 2]! * weight;
+      }
+      target[out++] = clamp8(red >> precision);
+      target[out++] = clamp8(green >> precision);
+      target[out++] = clamp8(blue >> precision);
+    }
+  }
+  return { width, height, data: target };
+}
+
+function resizeColumns(image: RgbImage, height: number): RgbImage {
+  const { starts, counts, weights, width: stride, precision } = taps(image.height, height);
+  const { data: source, width } = image;
+  const rowLength = width * CHANNELS;
+  const target = new Uint8Array(rowLength * height);
+  const sums = new Int32Array(rowLength);
+  for (let y = 0; y < height; y++) {
+    sums.fill(1 << (precision - 1));
+    for (let j = 0; j < counts[y]!; j++) {
+      const weight = weights[y * stride + j]!;
+      const row = (starts[y]! + j) * rowLength;
+      for (let x = 0; x < rowLength; x++) sums[x]! += source[row + x]! * weight;
+    }
+    for (let x = 0; x < rowLength; x++) target[y * rowLength + x] = clamp8(sums[x]! >> precision);
+  }
+  return { width, height, data: target };
+}
