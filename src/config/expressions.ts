@@ -33,8 +33,10 @@ export class ExpressionResolver {
   readonly #used = new Set<string>();
   #stages: StageOutputs = new Map();
 
-  constructor(root: TreeNode) {
+  /** @param alsoUsed variables that count as used, whatever the tree says */
+  constructor(root: TreeNode, alsoUsed: Iterable<string> = []) {
     this.#root = root;
+    for (const name of alsoUsed) this.#used.add(name);
   }
 
   /** Makes the outputs of stages known; before that, only `uses`, `vars` and `seed` can be resolved. */
@@ -64,8 +66,8 @@ export class ExpressionResolver {
     }
   }
 
-  /** The whole document; variables that nothing reads become problems. */
-  resolveDocument(): TreeNode {
+  /** The whole document; variables that nothing reads become problems when the text is complete. */
+  resolveDocument(isComplete: boolean): TreeNode {
     if (this.#root.kind !== 'map') return this.#root;
     const root = {
       ...this.#root,
@@ -78,11 +80,11 @@ export class ExpressionResolver {
     };
     const vars = entryOf(this.#root, 'vars');
     if (vars === undefined) return root;
-    root.entries.push({ ...vars, value: this.#resolveVars(vars.value) });
+    root.entries.push({ ...vars, value: this.#resolveVars(vars.value, isComplete) });
     return root;
   }
 
-  #resolveVars(vars: TreeNode): TreeNode {
+  #resolveVars(vars: TreeNode, isComplete: boolean): TreeNode {
     if (vars.kind !== 'map') return this.resolve(vars, 'vars');
     const used = new Set(this.#used);
     const entries = vars.entries.map((entry) => ({
@@ -90,11 +92,11 @@ export class ExpressionResolver {
       value: this.#named(`vars.${entry.key}`, entry.value),
     }));
     // An unreadable expression may be the missing use.
-    const canTell = !this.problems.some(
-      ({ code }) => code === 'EXPRESSION_SYNTAX' || code === 'EXPRESSION_UNKNOWN_NAME',
-    );
+    const canTell =
+      isComplete &&
+      !this.problems.some(({ code }) => code === 'EXPRESSION_SYNTAX' || code === 'EXPRESSION_UNKNOWN_NAME');
     for (const { key, keyAt } of canTell ? vars.entries : []) {
-      if (used.has(key)) continue;
+      if (used.has(key) || parsePath(`vars.${key}`).segments?.length !== 2) continue;
       this.problems.push(
         new Fr1Error('VARIABLE_UNUSED', `nothing uses the variable "${key}"`, {
           at: keyAt,
@@ -154,7 +156,7 @@ export class ExpressionResolver {
       const inner = text.slice(start + 3, close);
       const indent = 3 + inner.length - inner.trimStart().length;
       const path = parsePath(inner.trim());
-      if (!('segments' in path)) {
+      if (path.segments === undefined) {
         this.#problem('EXPRESSION_SYNTAX', path.message, locateSpan(indent + path.start, indent + path.end), {
           hint: 'an expression is a path: vars.name, seed, or stages.name.outputs.name',
         });
@@ -300,6 +302,17 @@ export class ExpressionResolver {
   #problem(code: ErrorCode, message: string, at: SourcePosition, options: { hint?: string | undefined } = {}): void {
     this.problems.push(new Fr1Error(code, message, { at, ...options }));
   }
+}
+
+/** Names of the variables that the tree's texts read: a use that an override replaces is still a use. */
+export function variablesNamedIn(node: TreeNode): string[] {
+  if (node.kind === 'seq') return node.items.flatMap(variablesNamedIn);
+  if (node.kind === 'map') return node.entries.flatMap(({ value }) => variablesNamedIn(value));
+  if (node.kind !== 'scalar' || typeof node.value !== 'string') return [];
+  return [...node.value.matchAll(/\$\{\{\s*([^}]*?)\s*\}\}/g)].flatMap(([, text = '']) => {
+    const [root, name] = parsePath(text).segments ?? [];
+    return root?.name === 'vars' && name !== undefined ? [name.name] : [];
+  });
 }
 
 /** Maps offsets inside the nth expression of a string to positions in the written text. */

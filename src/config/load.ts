@@ -5,7 +5,7 @@ import { COMMAND_LINE } from '../errors/format.ts';
 import { Fr1Error, Fr1Errors } from '../errors/fr1-error.ts';
 import { didYouMean } from '../errors/nearest.ts';
 import type { StageDefinition } from '../run/stage-api.ts';
-import { DEFAULT_SEED, ExpressionResolver } from './expressions.ts';
+import { DEFAULT_SEED, ExpressionResolver, variablesNamedIn } from './expressions.ts';
 import { documentChecker } from './option-schema.ts';
 import { applyOverrides } from './overrides.ts';
 import { parseYaml } from './parse-yaml.ts';
@@ -41,14 +41,14 @@ export async function loadPipeline(request: LoadRequest): Promise<Pipeline> {
     }
     throw sorted(problems);
   }
-  problems.push(...applyOverrides(root, request.sets ?? []));
-
-  const resolver = new ExpressionResolver(root);
+  const { sets = [] } = request;
+  const resolver = new ExpressionResolver(root, sets.length === 0 ? [] : variablesNamedIn(root));
+  problems.push(...applyOverrides(root, sets));
   const kinds = new Map(request.stages.map((definition) => [definition.kind, definition]));
   const definitions = findDefinitions(root, resolver, kinds, problems);
   const outputs = new Map([...definitions].map(([name, found]) => [name, found?.outputs ?? null]));
   resolver.withStages(outputs);
-  const resolved = resolver.resolveDocument();
+  const resolved = resolver.resolveDocument(parsed.problems.length === 0);
   problems.push(...resolver.problems);
 
   const document = toValue(resolved);

@@ -35,7 +35,7 @@ function applyOne(root: TreeNode, set: string): Fr1Error | undefined {
     });
   }
   const path = parsePath(set.slice(0, equals));
-  if (!('segments' in path)) {
+  if (path.segments === undefined) {
     return new Fr1Error('SET_SYNTAX', path.message, {
       at: at(path.start, path.end),
       hint: 'write a path such as seed, vars.learningRate or stages.tapo.with.learningRate',

@@ -141,7 +141,8 @@ class TreeBuilder {
       );
       return undefined;
     }
-    return { key, keyAt, value: valueNode === null ? nullAt(keyAt) : this.build(valueNode) };
+    const isAbsent = valueNode === null || (isScalar(valueNode) && valueNode.source === '' && valueNode.value === null);
+    return { key, keyAt, value: isAbsent ? nullAt(keyAt) : this.build(valueNode) };
   }
 
   #alias(name: string, start: number, end: number): TreeNode {
@@ -200,24 +201,19 @@ class TreeBuilder {
   }
 }
 
-/** One problem per line: the parser's later messages on a line follow from the first. */
+/** The first problem, and tabs wherever they are: the parser's other messages follow from the first. */
 function syntaxProblems(errors: readonly YAMLParseError[], source: Source): Fr1Error[] {
-  const lines = new Set<number>();
-  const problems: Fr1Error[] = [];
-  for (const error of errors) {
-    const [start, end] = error.pos;
-    const line = source.lineOf(start);
-    if (lines.has(line)) continue;
-    lines.add(line);
-    problems.push(syntaxProblem(error, source, start, end));
-    if (error.code === 'MULTIPLE_DOCS') break;
-  }
-  return problems;
+  return errors
+    .filter((error, i) => i === 0 || error.code === 'TAB_AS_INDENT')
+    .map((error) => syntaxProblem(error, source));
 }
 
-function syntaxProblem(error: YAMLParseError, source: Source, start: number, end: number): Fr1Error {
+function syntaxProblem(error: YAMLParseError, source: Source): Fr1Error {
+  const [reported, end] = error.pos;
+  const blank = /^[ \t]*(?=\S)/.exec(source.text.slice(reported))?.[0].length ?? 0;
+  const start = error.code === 'TAB_AS_INDENT' ? reported : reported + blank;
   const at = source.position(start, end);
-  const text = source.lineText(at.line);
+  const text = at.lineText ?? '';
   const tab = /^ *\t/.exec(text);
   if (error.code === 'TAB_AS_INDENT' || tab !== null) {
     const column = start + (tab === null ? 0 : tab[0].length - at.col);
@@ -232,10 +228,14 @@ function syntaxProblem(error: YAMLParseError, source: Source, start: number, end
       hint: 'a pipeline is one document: remove what follows, or put it into another file',
     });
   }
-  const hint = /[{,[][^'"]*\$\{\{/.test(text)
-    ? 'inside { } and [ ] an expression needs quotes: "${{ vars.name }}"'
-    : undefined;
-  return new Fr1Error('YAML_SYNTAX', lowerFirst(error.message), { at, hint });
+  if (source.text.slice(start - 1, start + 2) === '${{') {
+    const close = source.text.indexOf('}}', start);
+    return new Fr1Error('YAML_SYNTAX', 'inside { } and [ ] an expression needs quotes', {
+      at: source.position(start - 1, close === -1 ? start + 2 : close + 2),
+      hint: 'write "${{ vars.name }}"',
+    });
+  }
+  return new Fr1Error('YAML_SYNTAX', lowerFirst(error.message), { at });
 }
 
 function rangeOf(node: Node): [number, number] {

@@ -9,7 +9,7 @@ export interface PathSegment {
 
 export type ParsedPath =
   | { readonly segments: readonly PathSegment[] }
-  | { readonly message: string; readonly start: number; readonly end: number };
+  | { readonly segments?: undefined; readonly message: string; readonly start: number; readonly end: number };
 
 /** Splits a path into its segments; anything but names, `['text']` and `[number]` is a problem with its place. */
 export function parsePath(text: string): ParsedPath {

@@ -5,7 +5,7 @@ import type { StageDefinition } from '../run/stage-api.ts';
 import type { StageOutputs } from './expressions.ts';
 import { localInput } from './local-input.ts';
 import { optionChecker } from './option-schema.ts';
-import { schemaProblems } from './schema-problems.ts';
+import { misplacedArtifact, schemaProblems } from './schema-problems.ts';
 import {
   entryOf,
   FAILED,
@@ -111,8 +111,7 @@ function misplacedRefs({ root, prefix }: OptionText, told: ReadonlySet<string>):
     if (node.kind === 'map') for (const { key, value } of node.entries) visit(value, [...segments, key]);
     else if (node.kind === 'seq') for (const [i, item] of node.items.entries()) visit(item, [...segments, i]);
     else if (node.kind === 'ref') {
-      const message = `option "${segments.join('.')}" takes no output of a stage`;
-      found.push(new Fr1Error('ARTIFACT_MISPLACED', prefix + message, { at: node.at }));
+      found.push(misplacedArtifact(prefix, `option "${segments.join('.')}"`, node.at));
     }
   };
   visit(root, []);

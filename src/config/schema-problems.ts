@@ -139,6 +139,7 @@ function problemOf(violation: Violation, subject: SchemaSubject): Fr1Error {
   const make = (code: ErrorCode, message: string, at: SourcePosition, hint?: string) =>
     new Fr1Error(code, subject.prefix + message, { at, hint });
 
+  if (isArtifactRef(violation.data)) return misplacedArtifact(subject.prefix, name, node.at);
   if ('mixed' in violation) {
     const choices = [...new Set(violation.choices)];
     if (violation.mixed === 'choices') {
@@ -173,7 +174,7 @@ function problemOf(violation: Violation, subject: SchemaSubject): Fr1Error {
     case 'artifact': {
       const wanted = (violation.schema as string[]).join(' or ');
       const hint = 'give an output of a stage, ${{ stages.name.outputs.name }}, or the path of a folder';
-      return make('VALUE_TYPE', `${name} takes a ${wanted}${is}`, node.at, hint);
+      return make('VALUE_TYPE', `${name} takes an artifact of type ${wanted}${is}`, node.at, hint);
     }
     case 'enum':
     case 'const': {
@@ -195,13 +196,14 @@ function problemOf(violation: Violation, subject: SchemaSubject): Fr1Error {
     case 'maxItems':
     case 'minProperties':
     case 'maxProperties': {
-      const what = keyword.endsWith('Length') ? 'characters' : keyword.endsWith('Items') ? 'items' : 'entries';
-      const bound = `${keyword.startsWith('min') ? 'at least' : 'at most'} ${String(params['limit'])}`;
+      const limit = Number(params['limit']);
+      const [one, many] = COUNTED[keyword.slice(3) as keyof typeof COUNTED];
+      const bound = `${keyword.startsWith('min') ? 'at least' : 'at most'} ${limit} ${limit === 1 ? one : many}`;
       const at =
         violation.propertyName === undefined ? node.at : (entryOf(node, violation.propertyName)?.keyAt ?? node.at);
       const subjectName = violation.propertyName === undefined ? name : `the name "${violation.propertyName}"`;
       const place = keyword.endsWith('Properties') ? (keyAt ?? at) : at;
-      return make('VALUE_RANGE', `${subjectName} must have ${bound} ${what}`, place);
+      return make('VALUE_RANGE', `${subjectName} must have ${bound}`, place);
     }
     case 'pattern': {
       if (violation.propertyName !== undefined) {
@@ -222,6 +224,12 @@ function problemOf(violation: Violation, subject: SchemaSubject): Fr1Error {
 }
 
 const NAME_HINT = 'a name starts with a letter and has letters, digits, - and _ only';
+
+const COUNTED = {
+  Length: ['character', 'characters'],
+  Items: ['item', 'items'],
+  Properties: ['entry', 'entries'],
+} as const;
 
 const BOUND_NAMES = {
   minimum: 'at least',
@@ -255,8 +263,12 @@ function typeHint(violation: ErrorObject): string | undefined {
     return Number.isFinite(Number(violation.data)) ? 'write the number without quotes' : undefined;
   }
   if (violation.data === null) return 'give it a value, or remove the key';
-  if (isArtifactRef(violation.data)) return 'this option takes no output of a stage';
   return undefined;
+}
+
+/** An output of a stage where the schema wants something else. */
+export function misplacedArtifact(prefix: string, name: string, at: SourcePosition): Fr1Error {
+  return new Fr1Error('ARTIFACT_MISPLACED', `${prefix}${name} takes no output of a stage`, { at });
 }
 
 function either(choices: readonly string[]): string {
