@@ -1,5 +1,6 @@
 /** Checks of feeds and fetches against what a session declares, and failures of runs; shared by both runtimes. */
 import { Fr1Error } from '../../errors/fr1-error.ts';
+import { didYouMean } from '../../errors/nearest.ts';
 import { BYTES_PER_ELEMENT, type DType, type HostTensor, sizeOf, type TensorData } from '../tensor.ts';
 import type { ValueInfo } from './runtime.ts';
 
@@ -33,13 +34,15 @@ export function checkValues(
     checkTensor(session, `input "${name}"`, info, tensor);
   }
   for (const name of Object.keys(feeds)) {
-    if (!inputs.has(name)) throw invalid(session, `there is no input "${name}"`, known([...inputs.keys()]));
+    if (!inputs.has(name))
+      throw invalid(session, `there is no input "${name}"`, didYouMean(name, [...inputs.keys()], 'inputs'));
   }
   const wanted = Object.entries(fetches);
-  if (wanted.length === 0) throw invalid(session, 'no output is asked for', known([...outputs.keys()]));
+  if (wanted.length === 0) throw invalid(session, 'no output is asked for');
   for (const [name, tensor] of wanted) {
     const info = outputs.get(name);
-    if (info === undefined) throw invalid(session, `there is no output "${name}"`, known([...outputs.keys()]));
+    if (info === undefined)
+      throw invalid(session, `there is no output "${name}"`, didYouMean(name, [...outputs.keys()], 'outputs'));
     if (tensor !== null) checkTensor(session, `output "${name}"`, info, tensor);
   }
 }
@@ -87,11 +90,6 @@ function describe(info: ValueInfo): string {
 
 function format(shape: readonly number[]): string {
   return `[${shape.map((dim) => (dim === -1 ? '?' : dim)).join(', ')}]`;
-}
-
-function known(names: readonly string[]): string {
-  const shown = names.slice(0, 12).join(', ');
-  return `the session has ${shown}${names.length > 12 ? ` and ${names.length - 12} more` : ''}`;
 }
 
 function invalid(session: string, message: string, hint?: string): Fr1Error {
