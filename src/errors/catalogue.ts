@@ -130,6 +130,10 @@ export const CATALOGUE = {
     exit: 2,
     explanation: 'A row of a data file is not JSON, lacks a field or holds a value that cannot be; the row is named.',
   },
+  DATA_INSUFFICIENT: {
+    exit: 2,
+    explanation: 'The data has too few rows or classes for what a stage makes of it, e.g. one image of a class.',
+  },
   WORKSPACE_LOCKED: { exit: 2, explanation: 'Another run is using the same workspace; one run at a time may.' },
   WORKSPACE_UNREADABLE: {
     exit: 2,

@@ -1,0 +1,204 @@
+/** Makes a dataset of seen and unseen classes. The sources are under src/worlds; this file knows how splits are laid out. */
+import { mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { writeDataset } from '../../src/artifacts/rows.ts';
+import type { DatasetInfo, EvalRow, ImageRow } from '../../src/artifacts/types.ts';
+import { RandomStream } from '../../src/engine/random.ts';
+import { loadStageSchema } from '../../src/run/load-schema.ts';
+import { defineStage, type StageContext } from '../../src/run/stage-api.ts';
+import { QUESTIONS } from '../../src/worlds/procedural-birds/questions.ts';
+import { type BirdImage, renderPng } from '../../src/worlds/procedural-birds/render.ts';
+import {
+  attributeWords,
+  differingAttribute,
+  distance,
+  nameOf,
+  neighbours,
+} from '../../src/worlds/procedural-birds/species.ts';
+import { MAX_CLASSES, splitSpecies } from '../../src/worlds/procedural-birds/split.ts';
+import type { DatasetOptions } from './options.ts';
+
+/** First image index of each use: images of different uses never coincide, whatever the shot counts. */
+const FIRST_INDEX = { sft: 0, rl: 1_000_000, test: 2_000_000 } as const;
+const OPTION_COUNT = 4;
+const RENDERS_AT_ONCE = 8;
+
+type Use = keyof typeof FIRST_INDEX;
+
+interface PlannedImage {
+  readonly image: BirdImage;
+  readonly folder: string;
+  /** Relative to the folder. */
+  readonly file: string;
+}
+
+export const datasetStage = defineStage<DatasetOptions>({
+  kind: 'dataset',
+  summary: 'Makes labelled images for training and test items of seen and unseen classes.',
+  version: 1,
+  schema: loadStageSchema(import.meta.url),
+  outputs: {
+    sft: { type: 'image-data', description: 'images of the seen classes for fine-tuning' },
+    rl: { type: 'image-data', description: 'other images of the seen classes, for reinforcement' },
+    seen: { type: 'eval-data', description: 'test items of the seen classes' },
+    unseen: { type: 'eval-data', description: 'test items of the unseen classes' },
+  },
+  metrics: ['seenClasses', 'unseenClasses', 'sftImages', 'rlImages', 'seenTestImages', 'unseenTestImages'],
+  resources: () => ({ device: false }),
+  validate: ({ seenClasses, unseenClasses }) =>
+    seenClasses + unseenClasses <= MAX_CLASSES
+      ? []
+      : [{ pointer: '/unseenClasses', message: `seen and unseen classes together are at most ${MAX_CLASSES}` }],
+  async run(context) {
+    const { options } = context;
+    const seed = options.seed ?? context.seed;
+    const { seen, unseen } = splitSpecies(seed, options.seenClasses, options.unseenClasses);
+    const sft = trainImages(context, 'sft', seed, seen, options.sftShots);
+    const rl = trainImages(context, 'rl', seed, seen, options.rlShots);
+    const seenTest = testItems(context, 'seen', seed, seen, options.testImages);
+    const unseenTest = testItems(context, 'unseen', seed, unseen, options.testImages);
+    const parts = [sft, rl, seenTest, unseenTest];
+    for (const { folder, info, rows } of parts) await writeDataset(folder, info, rows);
+    await render(
+      context,
+      parts.flatMap((part) => part.planned),
+    );
+    context.log(
+      `${seen.length} seen and ${unseen.length} unseen classes, ${sft.rows.length} + ${rl.rows.length} training images, ` +
+        `${seenTest.rows.length} + ${unseenTest.rows.length} test images`,
+    );
+    return {
+      metrics: {
+        seenClasses: { value: seen.length },
+        unseenClasses: { value: unseen.length },
+        sftImages: { value: sft.rows.length },
+        rlImages: { value: rl.rows.length },
+        seenTestImages: { value: seenTest.rows.length },
+        unseenTestImages: { value: unseenTest.rows.length },
+      },
+    };
+  },
+});
+
+interface Part<Row> {
+  readonly folder: string;
+  readonly info: Omit<DatasetInfo, 'rows'>;
+  readonly rows: readonly Row[];
+  readonly planned: readonly PlannedImage[];
+}
+
+function infoOf(split: DatasetInfo['split'], species: readonly number[]): Omit<DatasetInfo, 'rows'> {
+  return { name: 'procedural-birds', superCategory: 'bird', split, classes: species.map(nameOf) };
+}
+
+/** `shots` images of every class, class by class. */
+function trainImages(
+  context: StageContext<DatasetOptions>,
+  use: 'sft' | 'rl',
+  seed: number,
+  classes: readonly number[],
+  shots: number,
+): Part<ImageRow> {
+  const folder = context.outputs[use]!;
+  const stream = new RandomStream('dataset', use, seed);
+  const made = classes.flatMap((species) =>
+    Array.from({ length: shots }, (_, shot) => {
+      const planned = planImage(folder, use, seed, species, shot, `${use}-${species}-${shot}`);
+      const row: ImageRow = {
+        id: `${use}-${species}-${shot}`,
+        image: planned.file,
+        label: nameOf(species),
+        question: stream.choice(QUESTIONS),
+        attributes: attributeWords(species),
+      };
+      return { planned, row };
+    }),
+  );
+  return {
+    folder,
+    info: infoOf('train', classes),
+    rows: made.map(({ row }) => row),
+    planned: made.map(({ planned }) => planned),
+  };
+}
+
+/** `total` test items, the classes taking turns. The right option stands first; the evaluation shuffles. */
+function testItems(
+  context: StageContext<DatasetOptions>,
+  split: 'seen' | 'unseen',
+  seed: number,
+  classes: readonly number[],
+  total: number,
+): Part<EvalRow> {
+  const folder = context.outputs[split]!;
+  const stream = new RandomStream('dataset', split, seed);
+  const made = Array.from({ length: total }, (_, item) => {
+    const species = classes[item % classes.length]!;
+    const shot = Math.floor(item / classes.length);
+    const planned = planImage(folder, 'test', seed, species, shot, `${split}-${species}-${shot}`);
+    const row: EvalRow = {
+      id: `${split}-${species}-${shot}`,
+      image: planned.file,
+      label: nameOf(species),
+      question: stream.choice(QUESTIONS),
+      options: [species, ...distractors(species, classes, stream)].map(nameOf),
+    };
+    return { planned, row };
+  });
+  return {
+    folder,
+    info: infoOf(split, classes),
+    rows: made.map(({ row }) => row),
+    planned: made.map(({ planned }) => planned),
+  };
+}
+
+/**
+ * Three other classes of the split. Where there are three that differ from the right one in one and the same attribute,
+ * those: then all options differ from each other alike, and their list alone does not tell which is right. Else the
+ * nearest ones.
+ */
+export function distractors(species: number, classes: readonly number[], stream: RandomStream): number[] {
+  const wanted = OPTION_COUNT - 1;
+  const near = neighbours(species).filter((other) => classes.includes(other));
+  const lines = [...new Set(near.map((other) => differingAttribute(species, other)))]
+    .map((attribute) => near.filter((other) => differingAttribute(species, other) === attribute))
+    .filter((line) => line.length >= wanted);
+  if (lines.length > 0) return stream.shuffled(stream.choice(lines)).slice(0, wanted);
+  return stream
+    .shuffled(classes.filter((other) => other !== species))
+    .sort((a, b) => distance(species, a) - distance(species, b))
+    .slice(0, wanted);
+}
+
+function planImage(folder: string, use: Use, seed: number, species: number, shot: number, id: string): PlannedImage {
+  const image: BirdImage = { namespace: 'dataset', seed, species, index: FIRST_INDEX[use] + shot };
+  return { image, folder, file: `images/${id}.png` };
+}
+
+/** Draws and writes all images, a few at a time. */
+async function render(context: StageContext<DatasetOptions>, images: readonly PlannedImage[]): Promise<void> {
+  for (const folder of new Set(images.map((planned) => planned.folder))) {
+    await mkdir(path.join(folder, 'images'), { recursive: true });
+  }
+  let next = 0;
+  let done = 0;
+  const worker = async () => {
+    while (next < images.length) {
+      context.signal.throwIfAborted();
+      const { image, folder, file } = images[next++]!;
+      try {
+        await writeFile(path.join(folder, file), await renderPng(image));
+      } catch (error) {
+        // The other workers stop as well.
+        next = images.length;
+        throw error;
+      }
+      done++;
+      if (done % 25 === 0 || done === images.length) {
+        context.progress({ done, total: images.length, unit: 'images' });
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: RENDERS_AT_ONCE }, worker));
+}

@@ -1,0 +1,20 @@
+/** Generated from schema.json by scripts/generate-option-types.mjs; defaults count as given. */
+import type { Artifact } from '../../src/run/stage-api.ts';
+
+/**
+ * Writes a chain of thought and an answer for every labelled image, and keeps those that pass the check.
+ */
+export interface RewriteOptions {
+  /**
+   * The labelled images.
+   */
+  data: Artifact;
+  /**
+   * Who writes. attributes: sentences from the known attributes of procedural-birds.
+   */
+  teacher: 'attributes';
+  /**
+   * Whether the answer is preceded by a chain of thought; without it only the answer is written.
+   */
+  thoughts: boolean;
+}
