@@ -75,7 +75,7 @@ function taps(inputSize: number, outputSize: number): Taps {
 }
 
 function clamp8(value: number): number {
-  return value < 0 ? 0 : value > 255 ? 255 : value;
+  return Math.max(0, Math.min(255, value));
 }
 
 function resizeRows(image: RgbImage, width: number): RgbImage {
