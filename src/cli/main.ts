@@ -15,13 +15,19 @@ export async function runCli(argv: readonly string[], io: CliIo): Promise<number
   const program = makeProgram(io, (code) => {
     exitCode = code;
   });
+  if (argv.length === 0) {
+    // The help is the answer, and the exit code says that nothing was done.
+    program.outputHelp({ error: true });
+    return 2;
+  }
   try {
     await program.parseAsync(withBareForceLast(argv), { from: 'user' });
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return 0;
-      return printError(argumentError(error), io);
+      const command = program.commands.find((each) => each.name() === argv[0]);
+      return printError(argumentError(error, command ? `fr1 ${command.name()}` : 'fr1'), io);
     }
     return printError(error, io);
   }
@@ -109,12 +115,6 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
   for (const command of program.commands) {
     command.configureHelp({ showGlobalOptions: false });
   }
-  program.action(() => {
-    // No command: the help is the answer, and the exit code says that nothing was done.
-    program.outputHelp({ error: true });
-    setExitCode(2);
-  });
-  program.allowExcessArguments(false);
   return program;
 }
 
@@ -186,13 +186,15 @@ function deviceId(value: string): string {
 }
 
 /** Commander's message in fr1's form. */
-function argumentError(error: CommanderError): Fr1Error {
+function argumentError(error: CommanderError, command: string): Fr1Error {
   const [first = '', ...more] = error.message.replace(/^error: /, '').split('\n');
   const suggestion = more
     .join(' ')
     .replace(/^\((.*)\)$/, '$1')
     .trim();
-  const hint = suggestion ? suggestion.charAt(0).toLowerCase() + suggestion.slice(1) : 'fr1 --help lists the commands';
+  const hint = suggestion
+    ? suggestion.charAt(0).toLowerCase() + suggestion.slice(1)
+    : `${command} --help shows what it takes`;
   return new Fr1Error('CLI_ARGUMENTS', first, { hint });
 }
 

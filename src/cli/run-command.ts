@@ -6,7 +6,7 @@ import { executePlan, type RunOutcome } from '../run/executor.ts';
 import { makeRunId, markCutOffRuns, RunRecorder } from '../run/recorder.ts';
 import { liveRenderer } from '../ui/live.ts';
 import { plainRenderer } from '../ui/plain.ts';
-import { failureLines, resultLines } from '../ui/summary.ts';
+import { closingLines, failureLines, tablesOf } from '../ui/summary.ts';
 import { type CliIo, isTerminal, shortPath, wantsColour, writeLines } from './io.ts';
 import { fr1Version, type RunFlags } from './main.ts';
 import type { PreparedPlan } from './prepare-plan.ts';
@@ -81,8 +81,9 @@ async function execute(
     if (recoveredFrom !== undefined) {
       writeLines(io.stderr, [`note: an earlier run (process ${recoveredFrom}) was cut off; its lock was taken over`]);
     }
+    writeLines(io.stdout, tablesOf(record));
     writeLines(io.stderr, failureLines(record, options));
-    writeLines(io.stdout, resultLines(record, options));
+    writeLines(io.stdout, closingLines(record, options));
   }
   return EXIT_CODES[outcome.status];
 }
@@ -96,7 +97,9 @@ function openView(flags: RunFlags, io: CliIo): View {
   const close = async () => undefined;
   if (flags.json) return { onEvent: (event) => io.stdout.write(`${JSON.stringify(event)}\n`), close };
   const isDumb = io.env['TERM'] === 'dumb' || Boolean(io.env['CI']);
-  if (isTerminal(io.stdout) && isTerminal(io.stderr) && !isDumb) return liveRenderer(io.stdout, io.stderr);
+  // A terminal that does not know its width (0 columns) cannot be redrawn.
+  if (isTerminal(io.stdout) && io.stdout.columns > 0 && isTerminal(io.stderr) && !isDumb)
+    return liveRenderer(io.stdout, io.stderr);
   return { onEvent: plainRenderer((line) => writeLines(io.stdout, [line])), close };
 }
 
@@ -105,7 +108,11 @@ function lazyPool(flags: RunFlags, warn: (message: string) => void) {
   let opened: Promise<SessionPool> | undefined;
   const open = async () => {
     const { SessionPool } = await import('../pool/pool.ts');
-    return new SessionPool({ ...(flags.threads && { threads: flags.threads }) });
+    const pool = await SessionPool.open({ devices: [flags.device], threads: flags.threads });
+    for (const [device, reason] of pool.fallbackReasons()) {
+      warn(`${device} uses the slower runtime: ${reason.message}`);
+    }
+    return pool;
   };
   return {
     open: () => {

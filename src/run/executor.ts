@@ -40,7 +40,7 @@ export interface ExecuteOptions {
   readonly jobs: number;
   readonly signal: AbortSignal;
   /** Waits for the device. Called only when a stage that computes has to run. */
-  lease(request: { memoryBytes?: number | undefined; signal: AbortSignal }): Promise<Lease>;
+  lease(request: { holder: string; memoryBytes?: number | undefined; signal: AbortSignal }): Promise<Lease>;
   /** Absolute path of run.json, for the last event. */
   readonly recordPath: string;
   /** @default 1500 */
@@ -216,7 +216,7 @@ class PlanExecution {
     const { signal } = this.#options;
     const { device: needsDevice, memoryBytes } = stage.resources;
     // The device comes before the slot, so that a stage in the device's queue keeps no other stage from running.
-    const lease = needsDevice ? await this.#options.lease({ memoryBytes, signal }) : undefined;
+    const lease = needsDevice ? await this.#options.lease({ holder: stage.name, memoryBytes, signal }) : undefined;
     try {
       const giveBack = await this.#slots.take(signal);
       try {

@@ -24,6 +24,7 @@ interface Row {
   /** What to show before the row is up. */
   title: string;
   hasStarted: boolean;
+  isOver: boolean;
   failure?: Error | undefined;
 }
 
@@ -88,6 +89,7 @@ export function liveRenderer(stdout: NodeJS.WriteStream, stderr: NodeJS.WriteStr
     const row = rows.get(stage);
     if (!row) return;
     row.failure = failure;
+    row.isOver = true;
     // An expectation that is not met comes right after the end of its stage.
     setImmediate(() => row.end(row.failure));
   };
@@ -149,8 +151,7 @@ export function liveRenderer(stdout: NodeJS.WriteStream, stderr: NodeJS.WriteStr
         return;
       case 'run-finished':
         for (const [name, row] of rows) {
-          if (row.task?.task.isPending() || row.task?.task.state === ListrTaskState.WAITING) set(name, 'not run');
-          row.end();
+          if (!row.isOver) finish(name, 'not run', new Error('not run'));
         }
         return;
       case 'stage-metric':
@@ -163,7 +164,7 @@ export function liveRenderer(stdout: NodeJS.WriteStream, stderr: NodeJS.WriteStr
   return {
     onEvent,
     close: async () => {
-      for (const row of rows.values()) row.end();
+      for (const row of rows.values()) row.end(row.failure);
       await shown;
       stdout.write('\n');
     },
@@ -177,5 +178,5 @@ function makeRow(title: string): Row {
   });
   // listr2 attaches itself a little later than the row may end.
   ended.catch(() => undefined);
-  return { eta: new EtaEstimator(), ended, end, title, hasStarted: false };
+  return { eta: new EtaEstimator(), ended, end, title, hasStarted: false, isOver: false };
 }

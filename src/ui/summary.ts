@@ -33,10 +33,10 @@ export function failureLines(record: RunRecord, options: SummaryOptions = {}): s
   return lines;
 }
 
-/** Result tables and totals, for the output stream. */
-export function resultLines(record: RunRecord, options: SummaryOptions = {}): string[] {
+/** Totals, where things are and how to go on, for the output stream. */
+export function closingLines(record: RunRecord, options: SummaryOptions = {}): string[] {
   const { showPath = (path: string) => path } = options;
-  const lines = tablesOf(record);
+  const lines: string[] = [];
   const total = record.durationMs === undefined ? '' : ` in ${durationText(record.durationMs)}`;
   const count = (status: StageRecord['status']) => record.stages.filter((stage) => stage.status === status).length;
   const counts = (
@@ -73,11 +73,12 @@ export function tablesOf(record: RunRecord): string[] {
   for (const stage of record.stages) {
     for (const table of stage.tables) lines.push(...tableLines(table), '');
   }
-  const rows = record.stages
-    .filter((stage) => stage.tables.length === 0)
-    .flatMap((stage) => Object.entries(stage.metrics).map(([name, metric]) => [stage.name, name, metricText(metric)]));
+  const tableless = record.stages.filter((stage) => stage.tables.length === 0);
+  const rows = tableless.flatMap((stage) =>
+    Object.entries(stage.metrics).map(([name, metric]) => [stage.name, name, metricText(metric)]),
+  );
   if (rows.length > 0) {
-    const hasInterval = record.stages.some((stage) => Object.values(stage.metrics).some((metric) => 'low' in metric));
+    const hasInterval = tableless.some((stage) => Object.values(stage.metrics).some((metric) => 'low' in metric));
     const notes = hasInterval ? ['[low, high]: 95 % confidence interval'] : [];
     lines.push(...tableLines({ title: 'Metrics', columns: ['stage', 'metric', 'value'], rows, notes }), '');
   }

@@ -2,8 +2,9 @@
 import type { ExpectationRecord, RunReason } from '../run/events.ts';
 import type { Metric, Progress } from '../run/stage-api.ts';
 
-/** `0.4 s`, `12 s`, `3 min 05 s`, `2 h 04 min`. */
+/** `40 ms`, `0.4 s`, `12 s`, `3 min 05 s`, `2 h 04 min`. */
 export function durationText(ms: number): string {
+  if (ms < 100) return `${Math.round(ms)} ms`;
   if (ms < 9_950) return `${(ms / 1000).toFixed(1)} s`;
   const seconds = Math.round(ms / 1000);
   if (seconds < 60) return `${seconds} s`;
