@@ -1,4 +1,5 @@
 /** `fr1 run`: load, plan, lock the workspace, execute, show. Owns interrupts and exit codes; the executor does the work. */
+import { existsSync } from 'node:fs';
 import { arch, platform } from 'node:os';
 import type { SessionPool } from '../pool/pool.ts';
 import { RunEventHub } from '../run/events.ts';
@@ -11,6 +12,7 @@ import { type CliIo, isTerminal, shortPath, wantsColour, writeLines } from './io
 import { fr1Version, type RunFlags } from './main.ts';
 import type { PreparedPlan } from './prepare-plan.ts';
 import { preparePlan } from './prepare-plan.ts';
+import { defaultWorkspaces } from './show-command.ts';
 
 const EXIT_CODES = { done: 0, failed: 1, interrupted: 130 } as const satisfies Record<RunOutcome['status'], number>;
 
@@ -76,6 +78,7 @@ async function execute(
     const options = {
       colour: wantsColour(io),
       showPath: shortPath(io),
+      showCommand: (id: string) => showCommandFor(id, workspace.directory, io),
       wasForced: flags.force !== undefined,
     };
     if (recoveredFrom !== undefined) {
@@ -86,6 +89,11 @@ async function execute(
     writeLines(io.stdout, closingLines(record, options));
   }
   return EXIT_CODES[outcome.status];
+}
+
+function showCommandFor(id: string, workspace: string, io: CliIo): string {
+  const isDefault = defaultWorkspaces(io).find((path) => existsSync(path)) === workspace;
+  return isDefault ? `fr1 show ${id}` : `fr1 show ${id} --workspace ${shortPath(io)(workspace)}`;
 }
 
 interface View {

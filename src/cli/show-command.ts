@@ -29,8 +29,13 @@ function findWorkspace(named: string | undefined, io: CliIo): string {
     const path = resolve(io.cwd, named);
     return !isWorkspace(path) && basename(path) !== '.fr1' ? join(path, '.fr1') : path;
   }
-  const candidates = [join(io.cwd, '.fr1'), join(io.cwd, 'pipelines', '.fr1')];
-  return candidates.find(isWorkspace) ?? candidates[0]!;
+  const candidates = defaultWorkspaces(io);
+  return candidates.find(isWorkspace) ?? candidates[0];
+}
+
+/** Where `show` looks when no workspace is named, in this order. */
+export function defaultWorkspaces(io: CliIo): readonly [string, string] {
+  return [join(io.cwd, '.fr1'), join(io.cwd, 'pipelines', '.fr1')];
 }
 
 function headLines(record: RunRecord): string[] {

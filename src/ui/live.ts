@@ -13,7 +13,7 @@ import { EtaEstimator } from './eta.ts';
 import { finishedText, progressText } from './plain.ts';
 import { agoText, durationText, expectationText, oneLine, reasonText } from './words.ts';
 
-type Wrapper = ListrTaskWrapper<object, typeof DefaultRenderer, typeof SimpleRenderer>;
+type Wrapper = ListrTaskWrapper<object, typeof TerminalRenderer, typeof SimpleRenderer>;
 
 interface Row {
   readonly eta: EtaEstimator;
@@ -32,6 +32,11 @@ export interface LiveRenderer {
   onEvent(event: RunEvent): void;
   /** Draws the last state and gives the terminal back. */
   close(): Promise<void>;
+}
+
+/** The caller has seen that the streams are terminals; listr2 would look at those of the process instead. */
+class TerminalRenderer extends DefaultRenderer {
+  static override nonTTY = true;
 }
 
 export function liveRenderer(stdout: NodeJS.WriteStream, stderr: NodeJS.WriteStream): LiveRenderer {
@@ -59,7 +64,7 @@ export function liveRenderer(stdout: NodeJS.WriteStream, stderr: NodeJS.WriteStr
         concurrent: true,
         exitOnError: false,
         registerSignalListeners: false,
-        renderer: DefaultRenderer,
+        renderer: TerminalRenderer,
         rendererOptions: {
           collapseErrors: false,
           showErrorMessage: false,

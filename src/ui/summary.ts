@@ -13,6 +13,8 @@ export interface SummaryOptions {
   readonly colour?: boolean;
   /** Shortens a path for display. @default as it is */
   readonly showPath?: (path: string) => string;
+  /** The command that shows a run again. @default `fr1 show ID` */
+  readonly showCommand?: (id: string) => string;
   /** Whether the run was started with `--force`, which must not be repeated to continue. */
   readonly wasForced?: boolean;
 }
@@ -59,11 +61,12 @@ export function closingLines(record: RunRecord, options: SummaryOptions = {}): s
   } else if (record.status === 'failed') {
     lines.push(`failed${total}: ${counts}`);
   } else if (isAllCached) {
-    lines.push(`everything cached: nothing had to run (${record.stages.length} stages checked${total})`);
+    lines.push(`everything cached: nothing had to run (${stagesText(record)} checked${total})`);
   } else {
     lines.push(`done${total}: ${counts}`);
   }
-  lines.push(...placesOf(record, showPath));
+  const { showCommand = (id: string) => `fr1 show ${id}` } = options;
+  lines.push(...placesOf(record, showPath), `to see this again: ${showCommand(record.id)}`);
   return lines;
 }
 
@@ -85,7 +88,7 @@ export function tablesOf(record: RunRecord): string[] {
   return lines;
 }
 
-/** Trained checkpoints by stage, and the run's own folder. */
+/** Where the checkpoints are, by stage. */
 function placesOf(record: RunRecord, showPath: (path: string) => string): string[] {
   const places: string[] = [];
   for (const stage of record.stages) {
@@ -93,7 +96,11 @@ function placesOf(record: RunRecord, showPath: (path: string) => string): string
       if (output.type === 'checkpoint') places.push(`  ${stage.name}.${name}  ${showPath(output.path)}`);
     }
   }
-  return [...(places.length > 0 ? ['checkpoints:', ...places] : []), `run ${record.id}: fr1 show ${record.id}`];
+  return places.length > 0 ? ['checkpoints:', ...places] : [];
+}
+
+function stagesText({ stages }: RunRecord): string {
+  return stages.length === 1 ? '1 stage' : `${stages.length} stages`;
 }
 
 function stageErrorText(error: ErrorRecord, options: SummaryOptions): string {

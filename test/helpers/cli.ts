@@ -1,0 +1,65 @@
+/** Two ways to the CLI: as a function of arguments and streams, and as the process that a user starts. */
+import { PassThrough } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import { execa, type Options, type ResultPromise } from 'execa';
+import type { CliIo } from '../../src/cli/io.ts';
+import { runCli } from '../../src/cli/main.ts';
+
+const EXTRA_STAGES = fileURLToPath(new URL('./fake-stages.js', import.meta.url));
+const BIN = fileURLToPath(new URL('../../bin/fr1.js', import.meta.url));
+
+export interface CliResult {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Calls the command in this process, with the fake stages beside the built-in ones. */
+export async function callCli(
+  cwd: string,
+  argv: readonly string[],
+  overrides: Partial<CliIo> = {},
+): Promise<CliResult> {
+  const [stdout, stderr] = [collect(), collect()];
+  const exitCode = await runCli(argv, {
+    stdout: stdout.stream,
+    stderr: stderr.stream,
+    env: { FR1_EXTRA_STAGES: EXTRA_STAGES },
+    cwd,
+    onInterrupt: () => () => undefined,
+    exitNow: (code) => {
+      throw new Error(`exitNow(${code})`);
+    },
+    ...overrides,
+  });
+  return { exitCode, stdout: stdout.text(), stderr: stderr.text() };
+}
+
+type CliOptions = Options & { encoding: 'utf8'; reject: false };
+
+/** Starts the built CLI (`npm run build` comes before) as a process of its own. */
+export function startCli(cwd: string, argv: readonly string[]): ResultPromise<CliOptions> {
+  return execa(process.execPath, [BIN, ...argv], {
+    cwd,
+    reject: false,
+    encoding: 'utf8',
+    env: { FR1_EXTRA_STAGES: EXTRA_STAGES, FR1_DEBUG: '' },
+  });
+}
+
+/** Resolves when the process has printed the text on its standard output. */
+export async function printed(child: ResultPromise<CliOptions>, text: string): Promise<void> {
+  let seen = '';
+  for await (const line of child.iterable()) {
+    seen += `${line}\n`;
+    if (String(line).includes(text)) return;
+  }
+  throw new Error(`the process ended without printing "${text}":\n${seen}`);
+}
+
+function collect() {
+  const stream = new PassThrough();
+  const chunks: string[] = [];
+  stream.on('data', (chunk: Buffer) => chunks.push(chunk.toString()));
+  return { stream, text: () => chunks.join('') };
+}
