@@ -7,11 +7,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fixture } from '../../../../test/helpers/fixtures.ts';
 import { bareSource } from '../../../../test/helpers/session-source.ts';
-import type { Graph, Value } from '../../autodiff/graph.ts';
 import type { ImagePatches } from '../../generate/types.ts';
-import { Mul } from '../../ops/mul.ts';
-import { Neg } from '../../ops/neg.ts';
-import { ReduceSum } from '../../ops/reduce-sum.ts';
+import { WEIGHTED_NLL } from '../../loss/weighted-nll.ts';
 import { AdamW } from '../../optim/adamw.ts';
 import { clipGlobalNorm } from '../../optim/gradients.ts';
 import { Program } from '../../program.ts';
@@ -20,17 +17,9 @@ import type { Runtime } from '../../session/runtime.ts';
 import { openCheckpoint } from '../../weights/checkpoint.ts';
 import { openSafetensors } from '../../weights/safetensors.ts';
 import { type Batch, buildBatch, type Row } from './batch.ts';
-import { type LossBuilder, logProbGraph, TrainingModel } from './training-model.ts';
+import { logProbGraph, TrainingModel } from './training-model.ts';
 
 const CASES = ['tiny_tied', 'tiny_untied'] as const;
-
-/** Mean cross-entropy with the weight of each target fed. */
-const WEIGHTED_NLL: LossBuilder = {
-  key: 'test-weighted-nll',
-  build(graph: Graph, logProbs: Value) {
-    return { loss: ReduceSum(Mul(Neg(logProbs), graph.input('weight', 'float32', ['N'])), [0]) };
-  },
-};
 
 function numbers(path: string, name: string): number[] {
   return Array.from(openSafetensors(path).read(name).data as ArrayLike<number | bigint>, Number);
