@@ -161,6 +161,11 @@ export const CATALOGUE = {
     exit: 1,
     explanation: 'An advantage compares the responses to one question; a single response has nothing to compare with.',
   },
+  // engine: generation
+  SAMPLING_INVALID: {
+    exit: 1,
+    explanation: 'A sampling option is outside its range, or a prompt is empty or holds tokens the model lacks.',
+  },
   // engine: weights, model folders, images
   TENSOR_UNKNOWN: { exit: 1, explanation: 'A weight was asked for by a name that the file or model does not have.' },
   SAFETENSORS_INVALID: {

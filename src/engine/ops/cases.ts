@@ -5,6 +5,7 @@
 import type { Graph, Value } from '../autodiff/graph.ts';
 import type { HostTensor } from '../tensor.ts';
 import { Add } from './add.ts';
+import { CachedAttention } from './cached-attention.ts';
 import { Cast } from './cast.ts';
 import { Clip } from './clip.ts';
 import { Concat } from './concat.ts';
@@ -206,6 +207,38 @@ export const OPERATOR_CASES: Readonly<Record<OperatorType, readonly OperatorCase
   Erf: unary(Erf, erf),
   Silu: unary(Silu, (x) => x * sigmoid(x)),
   Gelu: unary(Gelu, (x) => 0.5 * x * (1 + erf(x * Math.SQRT1_2))),
+  CachedAttention: [
+    {
+      title: 'attends to the cache and to the new token',
+      inputs: [
+        [2, 4, 1, 3],
+        [2, 2, 1, 3],
+        [2, 2, 1, 3],
+        [5, 2, 2, 3],
+        [5, 2, 2, 3],
+        [2, 1, 1, 5],
+      ],
+      build: ([q, k, v, pastK, pastV, mask]) => CachedAttention(q!, k!, v!, pastK!, pastV!, mask!),
+      reference: ([q, k, v, pastK, pastV, mask]) => {
+        const out: number[] = [];
+        for (let s = 0; s < 2; s++) {
+          for (let h = 0; h < 4; h++) {
+            const group = h >> 1;
+            const query = q!.data.subarray((s * 4 + h) * 3, (s * 4 + h + 1) * 3);
+            const at = (past: Nd, own: Nd, p: number, d: number) =>
+              p < 5 ? past.data[((p * 2 + s) * 2 + group) * 3 + d]! : own.data[(s * 2 + group) * 3 + d]!;
+            const scores = Float64Array.from({ length: 6 }, (_, p) => {
+              const dot = query.reduce((sum, x, d) => sum + x * at(pastK!, k!, p, d), 0);
+              return dot / Math.sqrt(3) + (p < 5 ? mask!.data[s * 5 + p]! : 0);
+            });
+            const weights = softmaxRow(scores);
+            for (let d = 0; d < 3; d++) out.push(weights.reduce((sum, w, p) => sum + w * at(pastV!, v!, p, d), 0));
+          }
+        }
+        return out;
+      },
+    },
+  ],
   Cast: unary(
     (x) => Cast(Cast(x, 'float16'), 'float32'),
     (x) => x,

@@ -1,5 +1,6 @@
 /** The explicit list of operators. */
 import { ADD } from './add.ts';
+import { CACHED_ATTENTION } from './cached-attention.ts';
 import { CAST } from './cast.ts';
 import { CLIP } from './clip.ts';
 import { CONCAT } from './concat.ts';
@@ -37,6 +38,7 @@ import { TRANSPOSE } from './transpose.ts';
 
 export const OPERATORS = [
   ADD,
+  CACHED_ATTENTION,
   CAST,
   CLIP,
   CONCAT,

@@ -1,0 +1,378 @@
+/**
+ * Samples completions from a Qwen2.5-VL model. The weights are live arrays: training and generation can take turns
+ * without a copy.
+ *
+ * A chunk of sequences is prefilled and then decoded together until all have ended; those that end early leave the
+ * batch. Every sequence draws from a random stream of its own, so neither batching nor order decides what it says.
+ */
+import { createHash } from 'node:crypto';
+import { Fr1Error } from '../../../errors/fr1-error.ts';
+import { Sampler } from '../../generate/sampler.ts';
+import type {
+  Completion,
+  GenerationOptions,
+  GenerationRequest,
+  Generator,
+  ImagePatches,
+  SamplingOptions,
+} from '../../generate/types.ts';
+import { type Feeds, Program, type SessionSource } from '../../program.ts';
+import { RandomStream } from '../../random.ts';
+import type { HostTensor } from '../../tensor.ts';
+import { buildBatch, type Row } from './batch.ts';
+import type { Qwen25VLConfig } from './config.ts';
+import { cacheBytesPerToken, decodeGraph, type GenerationGraph, KeyValueCache, prefillGraph } from './decoder.ts';
+import { mropeCosSin, mropePositions } from './rope.ts';
+
+export interface GeneratorOptions {
+  /** Sequences decoded together. @default 256 */
+  readonly maxBatch?: number;
+  /** Tokens and image patches read in one run. @default 16384 */
+  readonly maxPrefillTokens?: number;
+  /** Memory of the key/value cache; where it is short, fewer sequences are decoded together. @default 2 GiB */
+  readonly maxCacheBytes?: number;
+  /** Ended sequences leave the batch when at most this share of it is still running. @default 0.75 */
+  readonly compactBelow?: number;
+}
+
+/** @param weights by canonical name; read anew in every run */
+export function createGenerator(
+  source: SessionSource,
+  config: Qwen25VLConfig,
+  weights: Readonly<Record<string, HostTensor>>,
+  options: GeneratorOptions = {},
+): Generator & { release(): Promise<void> } {
+  return new QwenGenerator(source, config, weights, options);
+}
+
+interface Prompt {
+  readonly request: GenerationRequest;
+  readonly index: number;
+  /** Rotary position of the first generated token. */
+  readonly next: number;
+}
+
+interface Sequence {
+  readonly prompt: Prompt;
+  readonly child: number;
+  readonly stream: RandomStream;
+  readonly tokens: number[];
+  /** Tokens so far, the prompt's included; kept only for a repetition penalty. */
+  readonly seen: Set<number>;
+  finishReason: Completion['finishReason'] | null;
+}
+
+class QwenGenerator implements Generator {
+  readonly #source: SessionSource;
+  readonly #config: Qwen25VLConfig;
+  readonly #weights: Readonly<Record<string, HostTensor>>;
+  readonly #options: Required<GeneratorOptions>;
+  readonly #architecture: string;
+  readonly #programs = new Map<string, Promise<Program>>();
+
+  constructor(
+    source: SessionSource,
+    config: Qwen25VLConfig,
+    weights: Readonly<Record<string, HostTensor>>,
+    options: GeneratorOptions,
+  ) {
+    this.#source = source;
+    this.#config = config;
+    this.#weights = weights;
+    this.#options = {
+      maxBatch: options.maxBatch ?? 256,
+      maxPrefillTokens: options.maxPrefillTokens ?? 16384,
+      maxCacheBytes: options.maxCacheBytes ?? 2 * 1024 ** 3,
+      compactBelow: options.compactBelow ?? 0.75,
+    };
+    this.#architecture = createHash('sha256').update(JSON.stringify(config)).digest('hex').slice(0, 16);
+  }
+
+  /**
+   * @throws SAMPLING_INVALID for options outside their ranges or a prompt without tokens
+   * @throws IMAGE_COUNT_MISMATCH when image tokens and images of a prompt do not fit
+   */
+  async generate(
+    requests: readonly GenerationRequest[],
+    sampling: SamplingOptions,
+    { signal, onProgress }: GenerationOptions,
+  ): Promise<Completion[][]> {
+    signal?.throwIfAborted();
+    const sampler = new Sampler(sampling, this.#config.text.vocabSize);
+    const prompts = requests.map((request, index) => readPrompt(this.#config, request, index));
+    const results = requests.map((): Completion[] => []);
+    const total = requests.length * sampling.samplesPerRequest;
+    let done = 0;
+    const memory: Float32Array[] = [];
+    for (const chunk of this.#chunks(prompts, sampling)) {
+      await this.#complete(chunk, sampler, sampling, memory, signal, (ended) => {
+        done += ended;
+        onProgress?.(done, total);
+      });
+      for (const { prompt, child, tokens, finishReason } of chunk) {
+        results[prompt.index]![child] = { tokenIds: tokens, finishReason: finishReason! };
+      }
+    }
+    return results;
+  }
+
+  async release(): Promise<void> {
+    const programs = [...this.#programs.values()];
+    this.#programs.clear();
+    for (const program of programs) await (await program).release();
+  }
+
+  /** Sequences that are decoded together: prompts of similar length, the samples of a request next to each other. */
+  #chunks(prompts: readonly Prompt[], sampling: SamplingOptions): Sequence[][] {
+    const { maxBatch, maxCacheBytes } = this.#options;
+    const perToken = cacheBytesPerToken(this.#config);
+    const sorted = [...prompts].sort((a, b) => b.request.inputIds.length - a.request.inputIds.length);
+    const chunks: Sequence[][] = [];
+    let chunk: Sequence[] = [];
+    let most = 0;
+    for (const prompt of sorted) {
+      const samples = Array.from({ length: sampling.samplesPerRequest }, (_, child): Sequence => {
+        const { seed, inputIds } = prompt.request;
+        return {
+          prompt,
+          child,
+          stream: new RandomStream(seed, 'sample', child),
+          tokens: [],
+          seen: new Set(sampling.repetitionPenalty === 1 ? [] : inputIds),
+          finishReason: null,
+        };
+      });
+      // The prompts get shorter, so the first of a chunk decides its memory.
+      const fits = chunk.length > 0 && chunk.length + samples.length <= most;
+      if (!fits && chunk.length > 0) {
+        chunks.push(chunk);
+        chunk = [];
+      }
+      if (chunk.length === 0) {
+        const bytes = (prompt.request.inputIds.length + sampling.maxNewTokens) * perToken;
+        most = Math.max(1, Math.min(maxBatch, Math.floor(maxCacheBytes / bytes)));
+      }
+      for (const sequence of samples) {
+        if (chunk.length === most) {
+          chunks.push(chunk);
+          chunk = [];
+        }
+        chunk.push(sequence);
+      }
+    }
+    if (chunk.length > 0) chunks.push(chunk);
+    return chunks;
+  }
+
+  /** Fills the tokens of every sequence of a chunk. */
+  async #complete(
+    chunk: readonly Sequence[],
+    sampler: Sampler,
+    sampling: SamplingOptions,
+    memory: Float32Array[],
+    signal: AbortSignal | undefined,
+    onEnded: (ended: number) => void,
+  ): Promise<void> {
+    const { maxNewTokens } = sampling;
+    const { vocabSize, headDim } = this.#config.text;
+    const half = headDim / 2;
+    const stops = new Set(sampling.stopTokenIds);
+    const longest = chunk.reduce((most, { prompt }) => Math.max(most, prompt.request.inputIds.length), 0);
+    const cache = new KeyValueCache(this.#config, chunk.length, longest + maxNewTokens - 1, memory);
+    cache.begin(longest);
+
+    const accept = (sequence: Sequence, scores: Float32Array): boolean => {
+      const token = sampler.pick(scores, sequence.stream, sequence.seen);
+      sequence.tokens.push(token);
+      if (sampler.scores === 'logits') sequence.seen.add(token);
+      if (stops.has(token)) sequence.finishReason = 'stop';
+      else if (sequence.tokens.length === maxNewTokens) sequence.finishReason = 'length';
+      return sequence.finishReason !== null;
+    };
+
+    let ended = 0;
+    await this.#prefill(chunk, cache, sampler, signal, (sequence, scores) => {
+      if (accept(sequence, scores)) ended++;
+    });
+    if (ended > 0) onEnded(ended);
+
+    let running = chunk.length - ended;
+    if (running === 0) return;
+    const program = await this.#program(`decode:${sampler.scores}`, () => decodeGraph(this.#config, sampler.scores));
+    const angles = this.#angles(chunk, maxNewTokens);
+    const ids = new Int32Array(chunk.length);
+    const cos = new Float32Array(chunk.length * half);
+    const sin = new Float32Array(chunk.length * half);
+    const scores = new Float32Array(chunk.length * vocabSize);
+    const fixed = this.#fixedFeeds(program, sampler);
+    /** The sequence in each slot of the cache. */
+    let slots = [...chunk];
+    while (running > 0) {
+      signal?.throwIfAborted();
+      if (running <= this.#options.compactBelow * slots.length) {
+        const kept = slots.flatMap((sequence, slot) => (sequence.finishReason === null ? [slot] : []));
+        cache.keep(kept);
+        slots = kept.map((slot) => slots[slot]!);
+      }
+      const count = slots.length;
+      for (let slot = 0; slot < count; slot++) {
+        const { prompt, tokens } = slots[slot]!;
+        ids[slot] = tokens[tokens.length - 1]!;
+        const from = (prompt.next + tokens.length - 1) * half;
+        for (let i = 0; i < half; i++) {
+          cos[slot * half + i] = angles.cos[from + i]!;
+          sin[slot * half + i] = angles.sin[from + i]!;
+        }
+      }
+      await program.run(
+        {
+          ...fixed,
+          ...cache.feeds(),
+          ids: { dtype: 'int32', shape: [count], data: ids.subarray(0, count) },
+          cos: { dtype: 'float32', shape: [count, 1, half], data: cos.subarray(0, count * half) },
+          sin: { dtype: 'float32', shape: [count, 1, half], data: sin.subarray(0, count * half) },
+        },
+        {
+          into: {
+            ...cache.next(),
+            scores: { dtype: 'float32', shape: [count, vocabSize], data: scores.subarray(0, count * vocabSize) },
+          },
+          signal,
+        },
+      );
+      cache.advance();
+      ended = 0;
+      for (let slot = 0; slot < count; slot++) {
+        const sequence = slots[slot]!;
+        if (sequence.finishReason !== null) continue;
+        if (accept(sequence, scores.subarray(slot * vocabSize, (slot + 1) * vocabSize))) ended++;
+      }
+      running -= ended;
+      if (ended > 0) onEnded(ended);
+    }
+  }
+
+  /** Reads the prompts of a chunk into the cache and calls back with the scores of every sequence's first token. */
+  async #prefill(
+    chunk: readonly Sequence[],
+    cache: KeyValueCache,
+    sampler: Sampler,
+    signal: AbortSignal | undefined,
+    onScores: (sequence: Sequence, scores: Float32Array) => void,
+  ): Promise<void> {
+    const { vocabSize } = this.#config.text;
+    const groups: { readonly prompt: Prompt; readonly first: number; count: number }[] = [];
+    for (const [slot, { prompt }] of chunk.entries()) {
+      const group = groups.at(-1);
+      if (group?.prompt === prompt) group.count++;
+      else groups.push({ prompt, first: slot, count: 1 });
+    }
+    for (const part of splitByCost(groups, this.#options.maxPrefillTokens)) {
+      signal?.throwIfAborted();
+      const batch = promptBatch(
+        this.#config,
+        part.map(({ prompt }) => prompt.request),
+      );
+      const kind = batch.visionKind;
+      const program = await this.#program(`prefill:${kind}:${sampler.scores}`, () =>
+        prefillGraph(this.#config, kind, sampler.scores),
+      );
+      const prefilled = await program.run({ ...this.#fixedFeeds(program, sampler), ...batch.feeds }, { signal });
+      const scores = prefilled['scores']!.data as Float32Array;
+      for (const [row, { prompt, first, count }] of part.entries()) {
+        cache.writePrompt(prefilled, row, prompt.request.inputIds.length, first, count);
+        const own = scores.subarray(row * vocabSize, (row + 1) * vocabSize);
+        for (let s = 0; s < count; s++) onScores(chunk[first + s]!, own);
+      }
+    }
+  }
+
+  /** cos and sin [positions, D / 2] of every text position that a chunk can reach. */
+  #angles(chunk: readonly Sequence[], maxNewTokens: number) {
+    const count = chunk.reduce((most, { prompt }) => Math.max(most, prompt.next), 0) + maxNewTokens;
+    const positions = new Int32Array(3 * count);
+    for (let i = 0; i < positions.length; i++) positions[i] = i % count;
+    return mropeCosSin(positions, this.#config);
+  }
+
+  /** Feeds that stay the same from step to step. */
+  #fixedFeeds(program: Program, sampler: Sampler): Feeds {
+    const fixed: Record<string, HostTensor> = {
+      logit_bias: { dtype: 'float32', shape: [sampler.logitBias.length], data: sampler.logitBias },
+      inverse_temperature: { dtype: 'float32', shape: [1], data: Float32Array.of(sampler.inverseTemperature) },
+    };
+    for (const { name } of program.feeds) {
+      const weight = this.#weights[name];
+      if (weight) fixed[name] = weight;
+    }
+    return fixed;
+  }
+
+  #program(key: string, build: () => GenerationGraph): Promise<Program> {
+    let program = this.#programs.get(key);
+    if (!program) {
+      const { graph, outputs } = build();
+      program = Program.compile(this.#source, graph, outputs, {
+        key: `qwen2_5_vl:${this.#architecture}:${key}`,
+      });
+      this.#programs.set(key, program);
+    }
+    return program;
+  }
+}
+
+/** Checks a request. */
+function readPrompt(config: Qwen25VLConfig, request: GenerationRequest, index: number): Prompt {
+  const { inputIds, images } = request;
+  const wrong = inputIds.findIndex((id) => id < 0 || id >= config.text.vocabSize);
+  if (inputIds.length === 0) throw new Fr1Error('SAMPLING_INVALID', `prompt ${index} has no tokens`);
+  if (wrong >= 0) {
+    throw new Fr1Error(
+      'SAMPLING_INVALID',
+      `prompt ${index} has token ${inputIds[wrong]} at place ${wrong}, the model knows ${config.text.vocabSize}`,
+    );
+  }
+  if (inputIds[inputIds.length - 1] === config.imageTokenId) {
+    throw new Fr1Error('SAMPLING_INVALID', `prompt ${index} ends inside an image; text must follow it`);
+  }
+  const grids = images.map(({ grid }) => grid);
+  const { deltas } = mropePositions([inputIds], undefined, grids, config);
+  return { request, index, next: inputIds.length + deltas[0]! };
+}
+
+/** Prompts as rows of a batch whose only labels are the tokens after them; equal images are read once. */
+function promptBatch(config: Qwen25VLConfig, requests: readonly GenerationRequest[]) {
+  const places = new Map<ImagePatches, number>();
+  const rows = requests.map(({ inputIds, images }): Row => {
+    const own = images.map((image) => {
+      const place = places.get(image) ?? places.size;
+      places.set(image, place);
+      return place;
+    });
+    return { prefix: inputIds, images: own, branches: [{ ids: [0] }] };
+  });
+  return buildBatch(config, rows, [...places.keys()]);
+}
+
+/** Cuts a list, longest prompt first, so that no part has more padded tokens and patches than `most`. */
+function splitByCost<T extends { readonly prompt: Prompt }>(groups: readonly T[], most: number): T[][] {
+  const parts: T[][] = [];
+  let part: T[] = [];
+  let tokens = 0;
+  let patches = 0;
+  for (const group of groups) {
+    const { inputIds, images } = group.prompt.request;
+    const own = images.reduce((sum, { grid: [time, height, width] }) => sum + time * height * width, 0);
+    const longest = Math.max(tokens, inputIds.length);
+    if (part.length > 0 && longest * (part.length + 1) + patches + own > most) {
+      parts.push(part);
+      part = [];
+      patches = 0;
+    }
+    tokens = part.length === 0 ? inputIds.length : longest;
+    patches += own;
+    part.push(group);
+  }
+  if (part.length > 0) parts.push(part);
+  return parts;
+}

@@ -1,0 +1,34 @@
+/** A model folder ready to answer: config, tokenizer, weights in memory and a generator over them. */
+import type { Generator } from '../../generate/types.ts';
+import type { SessionSource } from '../../program.ts';
+import type { HostTensor } from '../../tensor.ts';
+import { openCheckpoint } from '../../weights/checkpoint.ts';
+import type { Qwen25VLConfig } from './config.ts';
+import { createGenerator, type GeneratorOptions } from './generator.ts';
+import { openProcessor, type Processor } from './processor.ts';
+
+export interface VisionLanguageModel {
+  readonly config: Qwen25VLConfig;
+  readonly processor: Processor;
+  /** By canonical name. */
+  readonly weights: Readonly<Record<string, HostTensor<'float32'>>>;
+  readonly generator: Generator;
+  release(): Promise<void>;
+}
+
+/**
+ * Opens a model folder for generation; weights are widened to float32.
+ *
+ * @throws CHECKPOINT_UNREADABLE, CHECKPOINT_MISMATCH, MODEL_CONFIG_INVALID, TOKENIZER_INVALID
+ */
+export async function openVisionLanguageModel(
+  source: SessionSource,
+  checkpointDir: string,
+  options: GeneratorOptions = {},
+): Promise<VisionLanguageModel> {
+  const checkpoint = openCheckpoint(checkpointDir);
+  const processor = await openProcessor(checkpointDir);
+  const weights = Object.fromEntries(checkpoint.parameters.map(({ name }) => [name, checkpoint.readFloat32(name)]));
+  const generator = createGenerator(source, checkpoint.config, weights, options);
+  return { config: checkpoint.config, processor, weights, generator, release: () => generator.release() };
+}
