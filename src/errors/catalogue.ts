@@ -166,6 +166,10 @@ export const CATALOGUE = {
     exit: 1,
     explanation: 'A sampling option is outside its range, or a prompt is empty or holds tokens the model lacks.',
   },
+  SCORES_NOT_FINITE: {
+    exit: 1,
+    explanation: 'The model gave probabilities that are not numbers, mostly because its training diverged.',
+  },
   // engine: weights, model folders, images
   TENSOR_UNKNOWN: { exit: 1, explanation: 'A weight was asked for by a name that the file or model does not have.' },
   SAFETENSORS_INVALID: {

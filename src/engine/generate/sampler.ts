@@ -9,8 +9,11 @@ import type { SamplingOptions } from './types.ts';
 /** Added to the logits of banned tokens; their probability is then exactly 0. */
 const BANNED = -1e9;
 
-/** Likeliest tokens found by repeated search before all candidates are sorted. */
-const MAX_SEARCHES = 24;
+/** Likeliest tokens found by repeated search before the other candidates are sorted. */
+const MAX_SEARCHES = 8;
+
+/** Above every token id; times 2^32 it is still below 2^53. */
+const TOKEN_RANGE = 2 ** 21;
 
 /** What the graph must put out for a sampler. */
 export type Scores = 'probabilities' | 'logits';
@@ -27,7 +30,12 @@ export class Sampler {
   readonly #isRestricted: boolean;
   /** Probabilities of a row that is changed while sampling [V]. */
   readonly #scratch: Float32Array;
+  /** The same memory as integers. */
+  readonly #bits: Uint32Array;
+  readonly #keys: Float64Array;
+  /** Likeliest tokens and their probabilities, falling. */
   readonly #kept: Int32Array;
+  readonly #probability: Float64Array;
 
   /** @throws SAMPLING_INVALID for options outside their ranges */
   constructor(options: SamplingOptions, vocabulary: number) {
@@ -40,7 +48,10 @@ export class Sampler {
     for (const id of options.bannedTokenIds) this.logitBias[id] = BANNED;
     this.#isRestricted = options.topP < 1 || (options.topK > 0 && options.topK < vocabulary);
     this.#scratch = new Float32Array(vocabulary);
+    this.#bits = new Uint32Array(this.#scratch.buffer);
+    this.#keys = new Float64Array(vocabulary);
     this.#kept = new Int32Array(vocabulary);
+    this.#probability = new Float64Array(vocabulary);
   }
 
   /**
@@ -48,6 +59,7 @@ export class Sampler {
    *
    * @param row probabilities or logits, as `scores` asks [V]
    * @param seen tokens of the prompt and the completion so far; read only with a repetition penalty
+   * @throws SCORES_NOT_FINITE
    */
   pick(row: Float32Array, stream: RandomStream, seen: Iterable<number>): number {
     const probabilities = this.scores === 'logits' ? this.#fromLogits(row, seen) : row;
@@ -80,63 +92,62 @@ export class Sampler {
   /** Draws among the top-k tokens, and of those the fewest that reach top-p of their mass. */
   #pickRestricted(probabilities: Float32Array, uniform: number): number {
     const { topK, topP } = this.#options;
-    const limit = topK > 0 ? Math.min(topK, this.#vocabulary) : this.#vocabulary;
-    let count = this.#likeliest(probabilities, limit, topK > 0 ? 1 : topP);
-    const kept = this.#kept;
+    const keepsAll = topK === 0 || topK >= this.#vocabulary;
+    // Top-p is a share of what top-k leaves, so the search may stop at it only where top-k leaves all.
+    let count = this.#likeliest(probabilities, keepsAll ? this.#vocabulary : topK, keepsAll ? topP : 1);
     let mass = 0;
     for (let i = 0; i < count; i++) mass += this.#probability[i]!;
     if (topP < 1) {
-      const wanted = topP * (topK > 0 ? mass : 1);
+      const wanted = keepsAll ? topP : topP * mass;
       mass = 0;
-      let most = 0;
-      while (most < count && (most === 0 || mass < wanted)) mass += this.#probability[most++]!;
-      count = most;
+      let fewest = 0;
+      while (fewest < count && (fewest === 0 || mass < wanted)) mass += this.#probability[fewest++]!;
+      count = fewest;
     }
     let left = uniform * mass;
     for (let i = 0; i < count; i++) {
       left -= this.#probability[i]!;
-      if (left < 0) return kept[i]!;
+      if (left < 0) return this.#kept[i]!;
     }
-    return kept[count - 1]!;
+    return this.#kept[count - 1]!;
   }
 
-  /** Probabilities of the tokens in `#kept`. */
-  #probability = new Float64Array(64);
-
-  /** Fills `#kept` with the likeliest tokens, falling, until there are `limit` or they reach `mass`; returns how many. */
+  /**
+   * Fills `#kept` and `#probability` with the likeliest tokens, falling, the smaller id first where they are equal, until
+   * there are `limit` or they reach `mass`; returns how many.
+   */
   #likeliest(probabilities: Float32Array, limit: number, mass: number): number {
     const kept = this.#kept;
+    const found = this.#probability;
     const rest = this.#scratch;
     if (rest !== probabilities) rest.set(probabilities);
     let count = 0;
     let sum = 0;
-    while (count < limit && (count === 0 || sum < mass) && count < MAX_SEARCHES) {
+    const isEnough = () => count === limit || (count > 0 && sum >= mass);
+    for (let search = 0; search < MAX_SEARCHES && !isEnough(); search++) {
       const best = argmax(rest);
       const probability = rest[best]!;
       if (probability <= 0 && count > 0) return count;
       kept[count] = best;
-      this.#probability[count] = probability;
+      found[count++] = probability;
       sum += probability;
-      rest[best] = -1;
-      count++;
+      rest[best] = 0;
     }
-    if (count >= limit || (count > 0 && sum >= mass)) return count;
-    // Tokens this unlikely add up to less than what top-p leaves out.
-    const floor = limit < this.#vocabulary ? 0 : (1 - mass) / this.#vocabulary;
+    if (isEnough()) return count;
+
+    // Positive floats are ordered like their bits, so one number carries probability and token and sorts without a
+    // comparison function. Tokens below the floor add up to less than what top-p leaves out.
+    const floor = limit === this.#vocabulary ? (1 - mass) / this.#vocabulary : 0;
     let candidates = 0;
-    const found = new Int32Array(this.#vocabulary);
-    for (let v = 0; v < rest.length; v++) if (rest[v]! > floor) found[candidates++] = v;
-    const sorted = found.subarray(0, candidates).sort((a, b) => rest[b]! - rest[a]! || a - b);
-    if (this.#probability.length < this.#vocabulary) {
-      const longer = new Float64Array(this.#vocabulary);
-      longer.set(this.#probability);
-      this.#probability = longer;
+    for (let v = 0; v < rest.length; v++) {
+      if (rest[v]! > floor) this.#keys[candidates++] = this.#bits[v]! * TOKEN_RANGE + (TOKEN_RANGE - 1 - v);
     }
-    for (let i = 0; i < sorted.length && count < limit && sum < mass; i++) {
-      kept[count] = sorted[i]!;
-      this.#probability[count] = rest[sorted[i]!]!;
-      sum += this.#probability[count]!;
-      count++;
+    const sorted = this.#keys.subarray(0, candidates).sort();
+    for (let i = candidates - 1; i >= 0 && !isEnough(); i--) {
+      const token = TOKEN_RANGE - 1 - (sorted[i]! % TOKEN_RANGE);
+      kept[count] = token;
+      found[count++] = rest[token]!;
+      sum += rest[token]!;
     }
     return count;
   }
@@ -157,6 +168,7 @@ function argmax(row: Float32Array): number {
       best = v;
     }
   }
+  if (Number.isNaN(highest)) throw notNumbers();
   return best;
 }
 
@@ -171,8 +183,16 @@ function walk(probabilities: Float32Array, uniform: number): number {
     if (left < 0) return v;
     last = v;
   }
+  if (Number.isNaN(left)) throw notNumbers();
   // The sum is 1 up to rounding.
   return last;
+}
+
+/** Softmax turns one NaN or infinity into a row of NaN, so that any element of a row shows it. */
+function notNumbers(): Fr1Error {
+  return new Fr1Error('SCORES_NOT_FINITE', 'the model gave probabilities that are not numbers', {
+    hint: 'training may have diverged; look at its losses, and try a lower learning rate',
+  });
 }
 
 function checkOptions(options: SamplingOptions, vocabulary: number): void {

@@ -91,6 +91,7 @@ class QwenGenerator implements Generator {
   /**
    * @throws SAMPLING_INVALID for options outside their ranges or a prompt without tokens
    * @throws IMAGE_COUNT_MISMATCH when image tokens and images of a prompt do not fit
+   * @throws SCORES_NOT_FINITE
    */
   async generate(
     requests: readonly GenerationRequest[],
