@@ -1,6 +1,11 @@
 #!/usr/bin/env node
 import { existsSync } from 'node:fs';
 
+// A reader that goes away (`fr1 run ... | head`) ends its listening, not the run.
+process.stdout.on('error', (error) => {
+  if (error.code !== 'EPIPE') throw error;
+});
+
 const main = new URL('../dist/src/cli/main.js', import.meta.url);
 if (existsSync(main)) {
   const { runCli } = await import(main.href);

@@ -43,18 +43,26 @@ export function startCli(cwd: string, argv: readonly string[]): ResultPromise<Cl
     cwd,
     reject: false,
     encoding: 'utf8',
+    // A process that hangs fails its test instead of outliving it.
+    timeout: 60_000,
+    killSignal: 'SIGKILL',
     env: { FR1_EXTRA_STAGES: EXTRA_STAGES, FR1_DEBUG: '' },
   });
 }
 
-/** Resolves when the process has printed the text on its standard output. */
-export async function printed(child: ResultPromise<CliOptions>, text: string): Promise<void> {
-  let seen = '';
-  for await (const line of child.iterable()) {
-    seen += `${line}\n`;
-    if (String(line).includes(text)) return;
-  }
-  throw new Error(`the process ended without printing "${text}":\n${seen}`);
+/** Resolves when the process has printed the text on its standard output; rejects when it ends without. */
+export function printed(child: ResultPromise<CliOptions>, text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let seen = '';
+    const onData = (chunk: Buffer | string) => {
+      seen += String(chunk);
+      if (!seen.includes(text)) return;
+      child.stdout?.off('data', onData);
+      resolve();
+    };
+    child.stdout?.on('data', onData);
+    child.once('exit', () => reject(new Error(`the process ended without printing "${text}":\n${seen}`)));
+  });
 }
 
 function collect() {
