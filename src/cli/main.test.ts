@@ -218,6 +218,15 @@ describe('wrong arguments', () => {
     expect(stderr).not.toMatch(/^ +at /m);
   });
 
+  it('show the first twenty of very many errors', async () => {
+    const lines = Array.from({ length: 25 }, (_, i) => `  s${i}: { uses: nothing }`);
+    await writeFile(join(folder, 'p.yaml'), `stages:\n${lines.join('\n')}\n`);
+    const { exitCode, stderr } = await callCli(folder, ['check', 'p.yaml']);
+    expect(exitCode).toBe(2);
+    expect(stderr.match(/STAGE_KIND_UNKNOWN/g)).toHaveLength(20);
+    expect(stderr).toMatch(/and 5 more\n$/);
+  });
+
   it('show a stack with FR1_DEBUG=1', async () => {
     const { stderr } = await callCli(folder, ['run', 'nowhere.yaml'], { env: { FR1_DEBUG: '1' } });
     expect(stderr).toMatch(/^ +at /m);

@@ -7,7 +7,7 @@
 import { createRequire } from 'node:module';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { exitCodeOf, formatError, wantsStack } from '../errors/format.ts';
-import { Fr1Error } from '../errors/fr1-error.ts';
+import { Fr1Error, Fr1Errors } from '../errors/fr1-error.ts';
 import { type CliIo, wantsColour } from './io.ts';
 
 export async function runCli(argv: readonly string[], io: CliIo): Promise<number> {
@@ -198,7 +198,13 @@ function argumentError(error: CommanderError, command: string): Fr1Error {
   return new Fr1Error('CLI_ARGUMENTS', first, { hint });
 }
 
+/** Errors shown at once; a file that is wrong throughout would push the first ones out of sight. */
+const SHOWN_ERRORS = 20;
+
 function printError(error: unknown, io: CliIo): number {
-  io.stderr.write(`${formatError(error, { colour: wantsColour(io), stack: wantsStack(io.env) })}\n`);
+  const hidden = error instanceof Fr1Errors ? Math.max(0, error.errors.length - SHOWN_ERRORS) : 0;
+  const shown = error instanceof Fr1Errors && hidden > 0 ? new Fr1Errors(error.errors.slice(0, SHOWN_ERRORS)) : error;
+  io.stderr.write(`${formatError(shown, { colour: wantsColour(io), stack: wantsStack(io.env) })}\n`);
+  if (hidden > 0) io.stderr.write(`and ${hidden} more\n`);
   return exitCodeOf(error);
 }

@@ -4,6 +4,7 @@
  * It emits events and writes to the workspace; it knows no terminal and no process. A failed stage stops those that
  * need it and no others; an abort stops all, and leaves checkpoints from which the next run continues.
  */
+import { setMaxListeners } from 'node:events';
 import type { Artifact } from '../artifacts/types.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import type { Fingerprint, Numerics, Plan, PlannedStage } from '../plan/types.ts';
@@ -75,6 +76,8 @@ class PlanExecution {
   constructor(options: ExecuteOptions) {
     this.#options = options;
     this.#slots = new Slots(options.jobs);
+    // Every waiting stage listens to the one signal; that is no leak.
+    setMaxListeners(0, options.signal);
   }
 
   async run(): Promise<RunOutcome> {

@@ -41,6 +41,7 @@ export class Workspace {
   readonly directory: string;
   readonly store: ArtifactStore;
   #lastMarked: Promise<void> = Promise.resolve();
+  #last: Promise<Record<string, string>> | undefined;
 
   constructor(directory: string) {
     this.directory = resolve(directory);
@@ -86,8 +87,8 @@ export class Workspace {
     const turn = this.#lastMarked.then(async () => {
       const last = await this.#readLast();
       if (last[lastKey(scope, stage)] === fingerprint) return;
-      const next = { ...last, [lastKey(scope, stage)]: fingerprint };
-      await writeJsonAtomically(join(this.directory, 'cache', 'stages.json'), next);
+      last[lastKey(scope, stage)] = fingerprint;
+      await writeJsonAtomically(join(this.directory, 'cache', 'stages.json'), last);
     });
     this.#lastMarked = turn.catch(() => undefined);
     await turn;
@@ -163,8 +164,12 @@ export class Workspace {
     }
   }
 
-  async #readLast(): Promise<Record<string, string>> {
-    return ((await this.#readJson(join('cache', 'stages.json'))) ?? {}) as Record<string, string>;
+  /** Read once: under the lock nobody else writes it. */
+  #readLast(): Promise<Record<string, string>> {
+    this.#last ??= this.#readJson(join('cache', 'stages.json')).then(
+      (value) => (value ?? {}) as Record<string, string>,
+    );
+    return this.#last;
   }
 
   /** JSON that fr1 wrote: replaced atomically, so anything unreadable was changed from outside. */
