@@ -1,0 +1,21 @@
+/** Generated from schema.json by scripts/generate-option-types.mjs; defaults count as given. */
+import type { Artifact } from '../../src/run/stage-api.ts';
+
+/**
+ * Sets the predictions of several models on the same test items side by side and tests the differences.
+ */
+export interface CompareOptions {
+  /**
+   * Predictions by the name of the model, in the order in which they are compared, e.g. `{ base: ..., sft: ..., tapo: ... }`; each is compared with the one before it.
+   */
+  runs: {
+    /**
+     * Predictions of one model.
+     */
+    [k: string]: Artifact;
+  };
+  /**
+   * Which accuracy is compared: by containment of the label in the answer, or the strict one (closed: exactly one option; open: exactly one answer, without the thought).
+   */
+  metric: 'containment' | 'strict';
+}

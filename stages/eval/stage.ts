@@ -1,0 +1,23 @@
+/** `eval`: closed- and open-world accuracy of a Qwen2.5-VL checkpoint. */
+import { loadImage } from '../../src/engine/image/load-image.ts';
+import { processImage } from '../../src/engine/models/qwen2_5_vl/image-processor.ts';
+import { openVisionLanguageModel } from '../../src/engine/models/qwen2_5_vl/open-model.ts';
+import { IMAGE_MARKER } from '../../src/engine/models/qwen2_5_vl/processor.ts';
+import { defineEvalStage } from './definition.ts';
+
+export const evalStage = defineEvalStage(async (source, checkpointFolder) => {
+  const { processor, generator, release } = await openVisionLanguageModel(source, checkpointFolder);
+  return {
+    generator,
+    stopTokenIds: processor.tokens.eos,
+    bannedTokenIds: processor.tokens.vision,
+    async encode(prompt, image) {
+      const processed = processImage(await loadImage(image), processor.images);
+      const messages = [{ role: 'user' as const, content: `${IMAGE_MARKER}${prompt}` }];
+      const { inputIds } = processor.encodeChat(messages, [processed], { addGenerationPrompt: true });
+      return { inputIds, images: [processed] };
+    },
+    decode: (tokenIds) => processor.decode(tokenIds, { skipSpecialTokens: true }),
+    [Symbol.asyncDispose]: release,
+  };
+});
