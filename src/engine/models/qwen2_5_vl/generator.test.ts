@@ -209,6 +209,18 @@ describe('generate()', () => {
     expect(again[1]).not.toEqual(once[0]);
   });
 
+  it('runs on the worker runtime as on the C API', async () => {
+    const worker = await openRuntime({ threads: 2, prefer: 'worker' });
+    try {
+      const { config, weights, requests, greedy } = loaded('tiny_tied');
+      const model = createGenerator(bareSource(worker), config, weights);
+      expect(worker.name).toBe('worker');
+      expect(tokensOf(await model.generate(requests, GREEDY, {}))).toEqual(greedy.map((tokens) => [tokens]));
+    } finally {
+      await worker.close();
+    }
+  });
+
   it('ends a completion with the first stop token, which belongs to it', async () => {
     const { requests, greedy } = loaded('tiny_untied');
     const stop = greedy[0]![5]!;
