@@ -6,14 +6,22 @@ import type { Artifact } from '../../src/run/stage-api.ts';
  */
 export interface CompareOptions {
   /**
-   * Predictions by the name of the model, in the order in which they are compared, e.g. `{ base: ..., sft: ..., tapo: ... }`; each is compared with the one before it.
+   * Predictions of the models in the order in which they are compared: each with the one before it.
+   *
+   * @minItems 1
+   *
+   * Items: One model.
    */
   runs: {
     /**
-     * Predictions of one model.
+     * Name in tables and metrics.
      */
-    [k: string]: Artifact;
-  };
+    name: string;
+    /**
+     * Its predictions.
+     */
+    predictions: Artifact;
+  }[];
   /**
    * Which accuracy is compared: by containment of the label in the answer, or the strict one (closed: exactly one option; open: exactly one answer, without the thought).
    */

@@ -65,6 +65,9 @@ async function run(name: string, rows: readonly SplitPrediction[], info: Evaluat
   return fakeArtifact('predictions', target);
 }
 
+const listOf = (runs: Readonly<Record<string, Artifact>>) =>
+  Object.entries(runs).map(([name, predictions]) => ({ name, predictions }));
+
 describe('compareStage', () => {
   it('reports every model and each difference from the one before', async () => {
     const runs = {
@@ -81,7 +84,7 @@ describe('compareStage', () => {
         predictionRows((split, mode, i) => (split === 'seen' && mode === 'closed' ? i < 45 : i < 30)),
       ),
     };
-    using context = fakeContext(compareStage, { runs });
+    using context = fakeContext(compareStage, { runs: listOf(runs) });
     const { metrics, tables } = await compareStage.run(context);
 
     expect(metrics!['base_seen_closed']).toMatchObject({ value: 0.2, n: 100 });
@@ -115,7 +118,7 @@ describe('compareStage', () => {
   it('keeps its tables within 80 columns', async () => {
     const perfect = predictionRows(() => true);
     using context = fakeContext(compareStage, {
-      runs: { base: await run('a', perfect), tapo: await run('b', perfect) },
+      runs: listOf({ base: await run('a', perfect), tapo: await run('b', perfect) }),
     });
     const { tables } = await compareStage.run(context);
     for (const { columns, rows } of tables!) {
@@ -131,7 +134,7 @@ describe('compareStage', () => {
         predictionRows((_, __, i) => i < 20),
       ),
     };
-    using context = fakeContext(compareStage, { runs, metric: 'strict' });
+    using context = fakeContext(compareStage, { runs: listOf(runs), metric: 'strict' });
     const { metrics, tables } = await compareStage.run(context);
     expect(metrics!['base_seen_closed']!.value).toBe(0.1);
     expect(tables!.map(({ title }) => title)).toEqual([
@@ -148,7 +151,7 @@ describe('compareStage', () => {
       ),
       two: await run('two', rows, info),
     };
-    using context = fakeContext(compareStage, { runs });
+    using context = fakeContext(compareStage, { runs: listOf(runs) });
     return compareStage.run(context).then(
       () => 'accepted',
       (error: { code: string; message: string }) => `${error.code}: ${error.message}`,

@@ -19,8 +19,8 @@ export const compareStage = defineStage<CompareOptions>({
   resources: () => ({ device: false }),
   async run(context) {
     const runs: NamedPredictions[] = [];
-    for (const [name, artifact] of Object.entries(context.options.runs)) {
-      runs.push({ name, predictions: await readPredictions(artifact.path) });
+    for (const { name, predictions } of context.options.runs) {
+      runs.push({ name, predictions: await readPredictions(predictions.path) });
     }
     const { metrics, tables } = compare(runs, context.options.metric);
     const file: MetricsFile = { version: 1, metrics };

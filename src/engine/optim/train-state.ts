@@ -41,7 +41,10 @@ export async function loadTrainState(dir: string, store: ParameterStore, optimiz
   const file = openSafetensors(path);
   const [size] = file.info('weights').shape;
   if (size !== store.flat.length) {
-    throw new Fr1Error('CHECKPOINT_MISMATCH', `${path} holds ${size} trained weights, the model has ${store.flat.length}`);
+    throw new Fr1Error(
+      'CHECKPOINT_MISMATCH',
+      `${path} holds ${size} trained weights, the model has ${store.flat.length}`,
+    );
   }
   file.readFloat32('weights', store.flat);
   file.readFloat32('first_moment', optimizer.m);

@@ -10,8 +10,8 @@ import type { Feeds } from '../../program.ts';
 import { type HostTensor, int32 } from '../../tensor.ts';
 import type { Qwen25VLConfig } from './config.ts';
 import { mropePositions } from './rope.ts';
-import { inverseFrequencies, type VisionLayout, visionLayout } from './vision-layout.ts';
 import type { VisionLayoutKind } from './vision.ts';
+import { inverseFrequencies, type VisionLayout, visionLayout } from './vision-layout.ts';
 
 /** Added to attention scores that must not count; far below any score, far above overflow. */
 export const MASKED = -1e9;
@@ -47,7 +47,13 @@ export function buildBatch(config: Qwen25VLConfig, rows: readonly Row[], images:
   const tokens = laidOut.reduce((most, row) => Math.max(most, row.ids.length), 1);
   const size = rows.length * tokens;
   const half = config.text.headDim / 2;
-  const layout = images.length > 0 ? visionLayout(images.map((image) => image.grid), config) : null;
+  const layout =
+    images.length > 0
+      ? visionLayout(
+          images.map((image) => image.grid),
+          config,
+        )
+      : null;
   const unitStart = unitOffsets(config, images);
   const units = unitStart.at(-1)!;
 
@@ -193,7 +199,11 @@ function fillBias(bias: Float32Array, tokens: number, row: LaidOutRow): void {
   for (let t = row.ids.length; t < tokens; t++) bias[t * tokens + t] = 0;
 }
 
-function labelFeeds(labelRows: readonly number[], targets: readonly number[], size: number): Record<string, HostTensor> {
+function labelFeeds(
+  labelRows: readonly number[],
+  targets: readonly number[],
+  size: number,
+): Record<string, HostTensor> {
   const count = labelRows.length;
   const uses = usesOf(labelRows, size);
   const pairs = new BigInt64Array(2 * count);

@@ -50,7 +50,12 @@ export function textInputs(graph: Graph, config: Qwen25VLTextConfig): TextInputs
 }
 
 /** Token embeddings with image embeddings in the image slots: [B*T, C]. */
-export function embedTokens(graph: Graph, config: Qwen25VLConfig, inputs: TextInputs, images: ImageSlots | null): Value {
+export function embedTokens(
+  graph: Graph,
+  config: Qwen25VLConfig,
+  inputs: TextInputs,
+  images: ImageSlots | null,
+): Value {
   const { vocabSize, hiddenSize } = config.text;
   const table = graph.parameter('model.embed_tokens.weight', [vocabSize, hiddenSize]);
   const tokens = Embedding(table, inputs.ids);
@@ -78,7 +83,12 @@ export function textModel(
   const selfAttention = (x: Value, layer: string, index: number): Value => {
     const name = `${layer}.self_attn`;
     const project = (which: string, count: number) =>
-      splitHeads(linear(graph, x, `${name}.${which}_proj`, count * headDim, { bias: true }), cos.dim(0), cos.dim(1), count);
+      splitHeads(
+        linear(graph, x, `${name}.${which}_proj`, count * headDim, { bias: true }),
+        cos.dim(0),
+        cos.dim(1),
+        count,
+      );
     const q = RotaryEmbedding(project('q', heads), cos, sin);
     const k = RotaryEmbedding(project('k', groups), cos, sin);
     const mixed = attend(q, k, project('v', groups), index);

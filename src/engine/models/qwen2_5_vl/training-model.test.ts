@@ -159,7 +159,9 @@ describe.each(CASES)('%s', (name) => {
     const file = openSafetensors(join(dir, 'expected_grads.safetensors'));
     const worst = { name: '', error: 0 };
     for (const { name: parameter } of checkpoint.parameters) {
-      const module = parameter.replace(/^visual\./, 'model.visual.').replace(/^model\.(?!visual)/, 'model.language_model.');
+      const module = parameter
+        .replace(/^visual\./, 'model.visual.')
+        .replace(/^model\.(?!visual)/, 'model.language_model.');
       const want = file.readFloat32(module).data;
       const got = model.store.view(gradients, parameter).data;
       let difference = 0;

@@ -40,7 +40,10 @@ export interface LossResult {
 }
 
 /** Builds the graph from tokens and pixels to the log-probabilities of the targets [N]. */
-export function logProbGraph(config: Qwen25VLConfig, visionKind: VisionLayoutKind | null): { graph: Graph; logProbs: Value; logits: Value; imageEmbeddings: Value | null } {
+export function logProbGraph(
+  config: Qwen25VLConfig,
+  visionKind: VisionLayoutKind | null,
+): { graph: Graph; logProbs: Value; logits: Value; imageEmbeddings: Value | null } {
   const graph = new Graph();
   const text = textInputs(graph, config.text);
   const imageEmbeddings = visionKind
