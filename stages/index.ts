@@ -1,8 +1,20 @@
 /** The explicit list of built-in stages. */
 import type { StageDefinition } from '../src/run/stage-api.ts';
+import { compareStage } from './compare/stage.ts';
 import { datasetStage } from './dataset/stage.ts';
+import { evalStage } from './eval/stage.ts';
+import { pretrainStage } from './pretrain/stage.ts';
 import { rewriteStage } from './rewrite/stage.ts';
+import { sftStage } from './sft/stage.ts';
 import { tripletsStage } from './triplets/stage.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: each stage has its own option type; the runner validates before it calls.
-export const STAGES: readonly StageDefinition<any>[] = [datasetStage, rewriteStage, tripletsStage];
+export const STAGES: readonly StageDefinition<any>[] = [
+  compareStage,
+  datasetStage,
+  evalStage,
+  pretrainStage,
+  rewriteStage,
+  sftStage,
+  tripletsStage,
+];

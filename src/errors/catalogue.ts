@@ -170,6 +170,11 @@ export const CATALOGUE = {
     exit: 1,
     explanation: 'The model gave probabilities that are not numbers, mostly because its training diverged.',
   },
+  // engine: training
+  TRAINING_DIVERGED: {
+    exit: 1,
+    explanation: 'The loss or a gradient is no longer a finite number, mostly because the learning rate is too high.',
+  },
   // engine: weights, model folders, images
   TENSOR_UNKNOWN: { exit: 1, explanation: 'A weight was asked for by a name that the file or model does not have.' },
   SAFETENSORS_INVALID: {

@@ -4,6 +4,7 @@
  * Every update takes the micro-batches of its step, sums their gradients, clips the global norm and applies AdamW. Data
  * are a function of the step, so training that resumes at step k sees exactly what an uninterrupted one sees.
  */
+import { Fr1Error } from '../../errors/fr1-error.ts';
 import { WEIGHTED_NLL } from '../loss/weighted-nll.ts';
 import type { Batch } from '../models/qwen2_5_vl/batch.ts';
 import type { TrainingModel } from '../models/qwen2_5_vl/training-model.ts';
@@ -29,7 +30,16 @@ export interface SupervisedOptions {
   /** Folder of the saved state. */
   readonly stateDir: string;
   readonly signal?: AbortSignal;
+  /** Called once when a saved state is found, with the updates that it holds. */
+  onResume?(steps: number): void;
   onStep(report: StepReport): void;
+}
+
+/** A micro-batch that is built when it is needed, so that only two of an update are in memory at once. */
+export interface PlannedBatch {
+  /** Target tokens of the batch that `build` gives. */
+  readonly targetTokens: number;
+  build(): Promise<Batch>;
 }
 
 export interface StepReport {
@@ -37,6 +47,8 @@ export interface StepReport {
   readonly step: number;
   /** Mean cross-entropy of the update's target tokens in nats. */
   readonly loss: number;
+  /** Exponential mean of the losses, the same after a resume. */
+  readonly smoothedLoss: number;
   readonly gradNorm: number;
   readonly learningRate: number;
   readonly targetTokens: number;
@@ -44,11 +56,17 @@ export interface StepReport {
   readonly tokens: number;
 }
 
-/** @param dataOf micro-batches of an update, from 0 */
+/** What an update adds to the exponential mean of the losses. */
+const SMOOTHING = 0.05;
+
+/**
+ * @param dataOf micro-batches of an update, from 0
+ * @throws TRAINING_DIVERGED when the gradient is not finite
+ */
 export async function trainSupervised(
   model: TrainingModel,
   optimizer: AdamW,
-  dataOf: (step: number) => Promise<readonly Batch[]>,
+  dataOf: (step: number) => Promise<readonly (Batch | PlannedBatch)[]>,
   options: SupervisedOptions,
 ): Promise<void> {
   const { totalSteps, stateDir, signal } = options;
@@ -56,37 +74,58 @@ export async function trainSupervised(
   const gradients = model.store.buffer();
   const part = model.store.buffer();
   const first = Number(saved?.['step'] ?? 0);
+  if (saved) options.onResume?.(first);
+  let smoothedLoss = Number(saved?.['smoothedLoss'] ?? Number.NaN);
   let next = first < totalSteps ? dataOf(first) : null;
   for (let step = first; step < totalSteps; step++) {
     signal?.throwIfAborted();
-    const batches = await next!;
+    const planned = await next!;
     // The next step's data are prepared while this step computes.
     next = step + 1 < totalSteps ? dataOf(step + 1) : null;
     next?.catch(() => {});
-    const targetTokens = batches.reduce((sum, batch) => sum + batch.targets.length, 0);
+    const targetTokens = planned.reduce((sum, batch) => sum + targetsOf(batch), 0);
     let loss = 0;
-    for (const [i, batch] of batches.entries()) {
+    let tokens = 0;
+    let i = 0;
+    for await (const batch of builtAhead(planned)) {
       const count = batch.targets.length;
-      const weight = options.lossNormalisation === 'micro' ? 1 / (count * batches.length) : 1 / targetTokens;
+      const weight = options.lossNormalisation === 'micro' ? 1 / (count * planned.length) : 1 / targetTokens;
       const weights = { weight: float32([count], new Float32Array(count).fill(weight)) };
       const into = i === 0 ? gradients : part;
       const result = await model.lossAndGradients(batch, WEIGHTED_NLL, weights, into, signal);
       if (i > 0) accumulate(gradients, part);
       loss += result.loss;
+      tokens += batch.shape[0] * batch.shape[1];
+      i++;
     }
     const learningRate = options.learningRate * scheduleFactor(options.schedule, step, totalSteps);
     const gradNorm = clipGlobalNorm(gradients, options.maxGradNorm);
-    await optimizer.step(gradients, learningRate, signal);
-    options.onStep({
-      step: step + 1,
-      loss,
-      gradNorm,
-      learningRate,
-      targetTokens,
-      tokens: batches.reduce((sum, batch) => sum + batch.shape[0] * batch.shape[1], 0),
-    });
-    if ((step + 1) % options.saveEvery === 0 && step + 1 < totalSteps) {
-      await saveTrainState(stateDir, model.store, optimizer, { step: step + 1 });
+    if (!Number.isFinite(gradNorm)) {
+      throw new Fr1Error('TRAINING_DIVERGED', `the gradient of update ${step + 1} is ${gradNorm}, its loss ${loss}`, {
+        hint: 'lower learningRate, or raise warmupSteps',
+      });
     }
+    await optimizer.step(gradients, learningRate, signal);
+    smoothedLoss = Number.isNaN(smoothedLoss) ? loss : (1 - SMOOTHING) * smoothedLoss + SMOOTHING * loss;
+    options.onStep({ step: step + 1, loss, smoothedLoss, gradNorm, learningRate, targetTokens, tokens });
+    if ((step + 1) % options.saveEvery === 0 && step + 1 < totalSteps) {
+      await saveTrainState(stateDir, model.store, optimizer, { step: step + 1, smoothedLoss });
+    }
+  }
+}
+
+function targetsOf(batch: Batch | PlannedBatch): number {
+  return 'build' in batch ? batch.targetTokens : batch.targets.length;
+}
+
+/** Builds each batch while the one before it is computed. */
+async function* builtAhead(planned: readonly (Batch | PlannedBatch)[]): AsyncGenerator<Batch> {
+  const build = async (batch: Batch | PlannedBatch) => ('build' in batch ? batch.build() : batch);
+  let next = planned[0] && build(planned[0]);
+  for (let i = 0; next; i++) {
+    const batch: Batch = await next;
+    next = planned[i + 1] && build(planned[i + 1]!);
+    next?.catch(() => {});
+    yield batch;
   }
 }

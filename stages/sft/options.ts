@@ -1,0 +1,97 @@
+/** Generated from schema.json by scripts/generate-option-types.mjs; defaults count as given. */
+import type { Artifact } from '../../src/run/stage-api.ts';
+
+/**
+ * Fine-tunes a model on chats: cross-entropy on the answers' tokens.
+ */
+export interface SftOptions {
+  /**
+   * The model to start from.
+   */
+  model: Artifact;
+  /**
+   * The chats to learn; of each, the last message is learnt.
+   */
+  data: Artifact;
+  /**
+   * Passes over the data, each in an order of its own. Either this or `steps`.
+   */
+  epochs?: number;
+  /**
+   * Updates, over as many passes as they need. Either this or `epochs`.
+   */
+  steps?: number;
+  /**
+   * Chats per update; the last update of a pass takes what is left.
+   */
+  batchSize: number;
+  /**
+   * Chats that are computed at once; their gradients are summed.
+   */
+  microBatchSize: number;
+  /**
+   * Peak rate of AdamW.
+   */
+  learningRate: number;
+  /**
+   * How the rate goes on after warm-up: cosine falls to 0.
+   */
+  schedule: 'cosine' | 'constant';
+  /**
+   * Updates over which the rate rises from 0.
+   */
+  warmupSteps: number;
+  /**
+   * Decoupled weight decay of matrices.
+   */
+  weightDecay: number;
+  /**
+   * Gradients are scaled to at most this norm.
+   */
+  maxGradNorm: number;
+  /**
+   * step: one mean over all answer tokens of an update, whatever the micro-batches; chats are sorted by length within it. micro: the mean of the micro-batches' means, as LLaMA-Factory does for models with images.
+   */
+  lossNormalisation: 'step' | 'micro';
+  /**
+   * Which parts learn. Fine-R1 trains the language model only.
+   */
+  trainable: {
+    /**
+     * The vision tower.
+     */
+    vision: boolean;
+    /**
+     * The layers between vision tower and language model.
+     */
+    projector: boolean;
+    /**
+     * The language model.
+     */
+    text: boolean;
+  };
+  /**
+   * Smallest area of a resized image in pixels; the model folder's by default.
+   */
+  minPixels?: number;
+  /**
+   * Largest area of a resized image in pixels; the model folder's by default.
+   */
+  maxPixels?: number;
+  /**
+   * Longest chat in tokens, image included; a longer one is an error, nothing is cut.
+   */
+  maxTokens: number;
+  /**
+   * Updates between saved training states.
+   */
+  saveEvery: number;
+  /**
+   * Element type of the saved weights; the following stages compute with them.
+   */
+  dtype: 'float32' | 'bfloat16' | 'float16';
+  /**
+   * Decides the order of the chats; derived from the pipeline's seed by default.
+   */
+  seed?: number;
+}

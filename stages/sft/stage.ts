@@ -1,0 +1,106 @@
+/** Supervised fine-tuning on chats: the first stage of Fine-R1, and how a model learns a task's form. */
+import { ImageCache, withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
+import { openTrainingModel } from '../../src/engine/models/qwen2_5_vl/open-training-model.ts';
+import { AdamW } from '../../src/engine/optim/adamw.ts';
+import { trainSupervised } from '../../src/engine/recipes/supervised.ts';
+import { sourceOfLease } from '../../src/pool/session-source.ts';
+import { loadStageSchema } from '../../src/run/load-schema.ts';
+import { defineStage, type OptionProblem, type StageContext } from '../../src/run/stage-api.ts';
+import { type Example, microBatchesOf, planBatch, readExamples, stepsPerEpoch } from './examples.ts';
+import type { SftOptions } from './options.ts';
+
+export const sftStage = defineStage<SftOptions>({
+  kind: 'sft',
+  summary: 'Fine-tunes a model on chats about images.',
+  version: 1,
+  schema: loadStageSchema(import.meta.url),
+  outputs: { model: { type: 'checkpoint', description: 'the fine-tuned model with the tokenizer of the first' } },
+  metrics: ['loss', 'finalLoss', 'steps'],
+  cosmeticOptions: ['saveEvery'],
+  resources: () => ({ device: true }),
+  validate,
+  async run(context) {
+    const { options, state, seed, signal } = context;
+    const source = sourceOfLease(context.lease);
+    const { model, processor, save } = await openTrainingModel(source, options.model.path, options.trainable);
+    const optimizer = await AdamW.create(source, model.store, { weightDecay: options.weightDecay });
+    try {
+      const cache = new ImageCache(withPixelBudget(processor.images, options));
+      const examples = await readExamples(options.data.path, processor, cache, {
+        maxTokens: options.maxTokens,
+        signal,
+        onRead: (done, total) => context.progress({ done, total, unit: 'chats', note: 'reading' }),
+      });
+      warnOfForm(context, examples);
+      const totalSteps = options.steps ?? options.epochs! * stepsPerEpoch(examples.length, options.batchSize);
+      const order = {
+        seed,
+        batchSize: options.batchSize,
+        microBatchSize: options.microBatchSize,
+        sortByLength: options.lossNormalisation === 'step',
+      };
+      const dataOf = async (step: number) =>
+        microBatchesOf(step, examples, order).map((chosen) => planBatch(chosen, processor, cache));
+      context.log(
+        `${model.store.flat.length} weights to train, ${examples.length} chats, ${totalSteps} updates of ${options.batchSize}`,
+      );
+      let last = { loss: Number.NaN, smoothedLoss: Number.NaN };
+      await trainSupervised(model, optimizer, dataOf, {
+        totalSteps,
+        learningRate: options.learningRate,
+        schedule: { kind: options.schedule, warmupSteps: options.warmupSteps },
+        maxGradNorm: options.maxGradNorm,
+        lossNormalisation: options.lossNormalisation,
+        saveEvery: options.saveEvery,
+        stateDir: state,
+        signal,
+        onResume: (steps) => context.log(`continuing after ${steps} of ${totalSteps} updates`),
+        onStep: (report) => {
+          last = report;
+          const { step, loss, gradNorm, learningRate, targetTokens } = report;
+          const note = `loss ${report.smoothedLoss.toFixed(3)}`;
+          context.progress({ done: step, total: totalSteps, unit: 'updates', note });
+          context.metric(step, { loss, gradNorm, learningRate, targetTokens });
+        },
+      });
+      await save(context.outputs['model']!, options.dtype);
+      return {
+        metrics: {
+          loss: { value: last.smoothedLoss },
+          finalLoss: { value: last.loss },
+          steps: { value: totalSteps },
+        },
+      };
+    } finally {
+      await model.release();
+      await optimizer.release();
+    }
+  },
+});
+
+function validate(options: SftOptions): OptionProblem[] {
+  const problems: OptionProblem[] = [];
+  if ((options.epochs === undefined) === (options.steps === undefined)) {
+    problems.push({
+      pointer: options.steps === undefined ? '' : '/steps',
+      message: 'either epochs or steps must be given, and not both',
+    });
+  }
+  if (!Object.values(options.trainable).includes(true)) {
+    problems.push({ pointer: '/trainable', message: 'nothing is trained: vision, projector and text are all false' });
+  }
+  if (options.minPixels !== undefined && options.maxPixels !== undefined && options.minPixels > options.maxPixels) {
+    problems.push({ pointer: '/minPixels', message: `minPixels is above maxPixels ${options.maxPixels}` });
+  }
+  return problems;
+}
+
+/** Tells of answers from which nothing learns the form that reward and evaluation look for. */
+function warnOfForm(context: StageContext<SftOptions>, examples: readonly Example[]): void {
+  const without = examples.flatMap(({ hasForm }, index) => (hasForm ? [] : [index]));
+  if (without.length === 0) return;
+  const shown = without.slice(0, 5).join(', ') + (without.length > 5 ? ', ...' : '');
+  context.warn(
+    `${without.length} of ${examples.length} answers are not of the form <think>...</think><answer>...</answer> (chats ${shown})`,
+  );
+}
