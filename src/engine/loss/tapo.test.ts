@@ -34,13 +34,14 @@ afterAll(() => runtime.close());
 type Supported = TapoLossConfig & { readonly negativeKl?: NegativeKlTerm & { readonly tokenMask?: never } };
 
 /** Loss, terms and gradient of the graph; the log-probabilities are a parameter [N] that is fed. */
-async function graphLoss(batch: TapoBatch, config: Supported, factor = 1) {
+async function graphLoss(batch: TapoBatch, config: Supported, factor = 1, oldPolicy: 'fed' | 'current' = 'fed') {
   const scaled = <T extends { readonly coefficient: number }>(term: T | undefined) =>
     term && { ...term, coefficient: term.coefficient * factor };
   const terms: TapoTerms = {
     clipLow: config.clipLow,
     clipHigh: config.clipHigh,
     dualClip: config.dualClip,
+    oldPolicy,
     ...(config.negativeKl && { negativeKl: scaled(config.negativeKl)! }),
     ...(config.negativeEntropy && { negativeEntropy: scaled(config.negativeEntropy)! }),
     ...(config.ownEntropy && { ownEntropy: scaled(config.ownEntropy)! }),
@@ -217,6 +218,15 @@ describe('tapoLossGraph()', () => {
     });
     expect(got.termValue('clippedShare')).toBeGreaterThan(0);
     expect(got.termValue('dualClippedShare')).toBeGreaterThan(0);
+  });
+
+  it('takes its own log-probabilities as the old ones', async () => {
+    const current = await graphLoss(recorded, FINE_R1_TAPO_LOSS as Supported, 1, 'current');
+    const fed = await graphLoss({ ...recorded, oldLogProbs: recorded.logProbs }, FINE_R1_TAPO_LOSS as Supported);
+    expect(current.inputs).not.toContain('old_log_probs');
+    expect(current.gradient).toEqual(fed.gradient);
+    expect(current.termValue('total')).toBe(fed.termValue('total'));
+    expect(current.termValue('approximateKl')).toBeCloseTo(0, 12);
   });
 
   it('has no inputs for absent terms', async () => {

@@ -26,6 +26,7 @@ import { Min } from '../ops/min.ts';
 import { Mul } from '../ops/mul.ts';
 import { Neg } from '../ops/neg.ts';
 import { ReduceSum } from '../ops/reduce-sum.ts';
+import { StopGradient } from '../ops/stop-gradient.ts';
 import { Sub } from '../ops/sub.ts';
 
 /** k3: e^-x + x - 1; k1: x; abs: |x|; k2: x^2 / 2, with x = l - l_other. */
@@ -37,6 +38,11 @@ export interface TapoTerms {
   readonly clipHigh: number;
   /** Bound on the ratio for negative advantages; more than 1. */
   readonly dualClip: number;
+  /**
+   * `fed`: log-probabilities of the policy that sampled. `current`: those of this very graph without their gradient, for
+   * the only update after a rollout; the ratio is then 1 exactly. @default 'fed'
+   */
+  readonly oldPolicy?: 'fed' | 'current';
   /** Divergence from the policy on the negative image; maximised. */
   readonly negativeKl?: {
     readonly coefficient: number;
@@ -72,7 +78,8 @@ const K3_BOUND = 10;
 /**
  * Inputs, each float32 [N] over the target tokens:
  *
- * old_log_probs, advantages
+ * advantages
+ * old_log_probs         unless oldPolicy is `current`
  * weight                of the policy and KL terms; 1/N everywhere gives token means
  * token_weight          of the entropies and shares, which are token means under any averaging
  * negative_log_probs    when a term on the negative image is present
@@ -94,7 +101,7 @@ export function needsNegative(terms: TapoTerms): boolean {
 function build(graph: Graph, logProbs: Value, terms: TapoTerms) {
   const input = (name: string) => graph.input(name, 'float32', ['N']);
   const constant = (value: number) => graph.scalar(value);
-  const old = input('old_log_probs');
+  const old = terms.oldPolicy === 'current' ? StopGradient(logProbs) : input('old_log_probs');
   const advantages = input('advantages');
   const weight = input('weight');
   const tokenWeight = input('token_weight');

@@ -37,6 +37,7 @@ import { Silu } from './silu.ts';
 import { Softmax } from './softmax.ts';
 import { Split } from './split.ts';
 import { Sqrt } from './sqrt.ts';
+import { StopGradient } from './stop-gradient.ts';
 import { Sub } from './sub.ts';
 import { Tanh } from './tanh.ts';
 import { TokenLogProb } from './token-log-prob.ts';
@@ -201,6 +202,7 @@ export const OPERATOR_CASES: Readonly<Record<OperatorType, readonly OperatorCase
   Log: unary(Log, Math.log, [0.3, 3]),
   Neg: unary(Neg, (x) => -x),
   Sqrt: unary(Sqrt, Math.sqrt, [0.3, 3]),
+  StopGradient: unary(StopGradient, (x) => x),
   Reciprocal: unary(Reciprocal, (x) => 1 / x, [0.5, 2]),
   Sigmoid: unary(Sigmoid, sigmoid),
   Tanh: unary(Tanh, Math.tanh),

@@ -31,6 +31,7 @@ import { SILU } from './silu.ts';
 import { SOFTMAX } from './softmax.ts';
 import { SPLIT } from './split.ts';
 import { SQRT } from './sqrt.ts';
+import { STOP_GRADIENT } from './stop-gradient.ts';
 import { SUB } from './sub.ts';
 import { TANH } from './tanh.ts';
 import { TOKEN_LOG_PROB } from './token-log-prob.ts';
@@ -69,6 +70,7 @@ export const OPERATORS = [
   SOFTMAX,
   SPLIT,
   SQRT,
+  STOP_GRADIENT,
   SUB,
   TANH,
   TOKEN_LOG_PROB,
