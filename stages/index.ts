@@ -6,6 +6,7 @@ import { evalStage } from './eval/stage.ts';
 import { pretrainStage } from './pretrain/stage.ts';
 import { rewriteStage } from './rewrite/stage.ts';
 import { sftStage } from './sft/stage.ts';
+import { tapoStage } from './tapo/stage.ts';
 import { tripletsStage } from './triplets/stage.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: each stage has its own option type; the runner validates before it calls.
@@ -16,5 +17,6 @@ export const STAGES: readonly StageDefinition<any>[] = [
   pretrainStage,
   rewriteStage,
   sftStage,
+  tapoStage,
   tripletsStage,
 ];

@@ -1,0 +1,251 @@
+/** The stage on a tiny model that first learns the form of an answer, but only guesses which colour is right. */
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { writeDataset, writeSftData } from '../../src/artifacts/rows.ts';
+import type { SftRow, TripletRow } from '../../src/artifacts/types.ts';
+import { openRuntime } from '../../src/engine/session/open-runtime.ts';
+import type { Runtime } from '../../src/engine/session/runtime.ts';
+import { openCheckpoint } from '../../src/engine/weights/checkpoint.ts';
+import { temporaryFolder } from '../../test/helpers/temporary-folder.ts';
+import { sftStage } from '../sft/stage.ts';
+import { type FakeContextSettings, fakeArtifact, fakeContext } from '../testing/fake-context.ts';
+import { leaseOf, writeSquare, writeTinyModel } from '../testing/tiny-model.ts';
+import type { TapoOptions } from './options.ts';
+import { tapoStage } from './stage.ts';
+
+const COLOURS = { red: [230, 20, 20], blue: [20, 20, 230] } as const;
+const NAMES = Object.keys(COLOURS);
+const QUESTION = 'Which?';
+
+let runtime: Runtime;
+let folder: string;
+const modelFolder = () => path.join(folder, 'guesser');
+const dataFolder = () => path.join(folder, 'triplets');
+
+beforeAll(async () => {
+  runtime = await openRuntime({ threads: 2 });
+  folder = await mkdtemp(path.join(tmpdir(), 'fr1-tapo-'));
+  await makeTriplets(dataFolder());
+  await makeGuesser(modelFolder());
+}, 60_000);
+afterAll(async () => {
+  await rm(folder, { recursive: true, force: true });
+  await runtime.close();
+});
+
+/** Rows of both colours whose images differ a little in size. */
+async function makeTriplets(target: string): Promise<void> {
+  const rows: TripletRow[] = [];
+  for (const [name, colour] of Object.entries(COLOURS)) {
+    await writeSquare(path.join(target, `images/${name}.png`), colour);
+    await writeSquare(path.join(target, `images/${name}-wide.png`), colour, 84);
+  }
+  for (const [i, name] of [...NAMES, ...NAMES].entries()) {
+    const other = NAMES.find((one) => one !== name)!;
+    rows.push({
+      id: `r${i}`,
+      anchor: `images/${name}.png`,
+      positive: `images/${name}-wide.png`,
+      negative: `images/${other}.png`,
+      question: QUESTION,
+      label: name,
+      negativeLabel: other,
+    });
+  }
+  await writeDataset(target, { name: 'squares', superCategory: 'colour', split: 'train', classes: NAMES }, rows);
+}
+
+/** Fine-tuned on every colour as the answer to every image. */
+async function makeGuesser(target: string): Promise<void> {
+  const base = path.join(folder, 'base');
+  const data = path.join(folder, 'chats');
+  await writeTinyModel(runtime, base);
+  const chats: SftRow[] = [];
+  for (const [shown, colour] of Object.entries(COLOURS)) {
+    await writeSquare(path.join(data, `images/${shown}.png`), colour);
+    for (const said of NAMES) {
+      chats.push({
+        messages: [
+          { role: 'user', content: `<image>${QUESTION}` },
+          { role: 'assistant', content: `<think></think><answer>${said}</answer>` },
+        ],
+        images: [`images/${shown}.png`],
+      });
+    }
+  }
+  await writeSftData(data, chats);
+  using context = fakeContext(
+    sftStage,
+    {
+      model: fakeArtifact('checkpoint', base),
+      data: fakeArtifact('sft-data', data),
+      steps: 70,
+      batchSize: 4,
+      microBatchSize: 4,
+      learningRate: 5e-3,
+      weightDecay: 0,
+    },
+    { lease: leaseOf(runtime) },
+  );
+  await sftStage.run({ ...context, lease: leaseOf(runtime), outputs: { model: target } });
+}
+
+async function train(options: Partial<TapoOptions> = {}, settings: FakeContextSettings = {}) {
+  using context = fakeContext(
+    tapoStage,
+    {
+      model: fakeArtifact('checkpoint', modelFolder()),
+      data: fakeArtifact('triplet-data', dataFolder()),
+      steps: 2,
+      groupsPerStep: 3,
+      rollouts: 3,
+      maxDraws: 4,
+      maxNewTokens: 40,
+      learningRate: 1e-3,
+      prompt: 'compact',
+      ...options,
+    },
+    { lease: leaseOf(runtime), ...settings },
+  );
+  const { metrics } = await tapoStage.run(context);
+  const output = context.outputs['model']!;
+  const rolloutFolder = path.join(context.state, 'rollouts');
+  return {
+    metrics: metrics!,
+    curve: [...context.curve],
+    messages: [...context.messages],
+    warnings: [...context.warnings],
+    notes: context.progressed.map(({ note }) => note),
+    bytes: await readFile(path.join(output, 'model.safetensors')),
+    vision: openCheckpoint(output).readFloat32('visual.blocks.0.attn.qkv.weight').data.slice(),
+    samples: existsSync(rolloutFolder)
+      ? readdirSync(rolloutFolder).map((name) => readFileSync(path.join(rolloutFolder, name), 'utf8'))
+      : [],
+  };
+}
+
+describe('tapo', () => {
+  it('trains a model that guesses to look', async () => {
+    const { metrics, curve, notes, samples, messages } = await train({
+      steps: 30,
+      groupsPerStep: 4,
+      rollouts: 6,
+      maxDraws: 2,
+      learningRate: 1e-3,
+    });
+    expect(curve[0]!.values['accuracy']).toBeLessThan(0.6);
+    expect(metrics['accuracy']!.value).toBeGreaterThan(0.75);
+    expect(metrics['reward']!.value).toBeGreaterThan(metrics['firstReward']!.value + 0.2);
+    expect(notes).toContainEqual(expect.stringMatching(/^reward 0\.\d{3} {2}accuracy 0\.\d{3}$/));
+    expect(samples).toHaveLength(30);
+    const first = JSON.parse(samples[0]!.split('\n')[0]!) as Record<string, unknown>;
+    expect(first).toMatchObject({ step: 1, view: 'anchor', format: 1 });
+    expect(messages.join('\n')).toContain('negativeKl 0.01, ownEntropy 0.03');
+  });
+
+  it('gives the same bytes after an abort and a resume', async () => {
+    const whole = await train({ steps: 3, saveEvery: 1 });
+    const state = await temporaryFolder();
+    const abort = new AbortController();
+    const signal = abort.signal;
+    const stopping = fakeContext(tapoStage, {}, { state, signal, lease: leaseOf(runtime) });
+    const options = {
+      model: fakeArtifact('checkpoint', modelFolder()),
+      data: fakeArtifact('triplet-data', dataFolder()),
+      steps: 3,
+      groupsPerStep: 3,
+      rollouts: 3,
+      maxDraws: 4,
+      maxNewTokens: 40,
+      learningRate: 1e-3,
+      prompt: 'compact',
+      saveEvery: 1,
+    } as const;
+    const cut = tapoStage.run({
+      ...stopping,
+      options: { ...stopping.options, ...options },
+      lease: leaseOf(runtime),
+      metric: (step) => {
+        if (step === 2) abort.abort(new Error('stopped'));
+      },
+    });
+    await expect(cut).rejects.toThrow('stopped');
+    stopping[Symbol.dispose]();
+    const rest = await train({ steps: 3, saveEvery: 1 }, { state });
+    expect(rest.messages).toContain('continuing after 2 of 3 steps');
+    expect(rest.bytes.equals(whole.bytes)).toBe(true);
+    expect(rest.metrics).toEqual(whole.metrics);
+  });
+
+  it('changes its result with every switch', async () => {
+    const changes: Readonly<Record<string, Partial<TapoOptions>>> = {
+      nothing: {},
+      'no divergence': { negativeKl: 0 },
+      'no entropy': { ownEntropy: null },
+      'no positive': { views: { positive: 'none', negative: 'other-class' } },
+      'no negative': { views: { positive: 'same-class', negative: 'none' }, ownEntropy: 0.02 },
+      'another prompt': { prompt: 'fine-r1', whenNoneInformative: 'keep-all' },
+      'another reward': { reward: { formatWeight: 0.9 } },
+      'two updates': { updatesPerStep: 2 },
+      'shared noise': { rolloutSeeds: 'shared', rollouts: 6 },
+      'no first step': { firstStepLearningRate: 'zero' },
+      'a mean of means': { lossNormalisation: 'micro', microBatchTokens: 100 },
+      'a wider clip': { updatesPerStep: 2, clipHigh: 1, learningRate: 3e-3 },
+    };
+    const seen = new Map<string, string>();
+    for (const [name, change] of Object.entries(changes)) {
+      const { bytes } = await train(change);
+      const key = bytes.toString('base64');
+      expect(seen.get(key), `${name} changes nothing`).toBeUndefined();
+      seen.set(key, name);
+    }
+  });
+
+  it('leaves the terms of an absent negative image out', async () => {
+    const none = { positive: 'same-class', negative: 'none' } as const;
+    const without = await train({ views: none });
+    const zero = await train({ negativeKl: null });
+    expect(without.bytes.equals(zero.bytes)).toBe(true);
+    expect(without.curve[0]!.values).not.toHaveProperty('negativeKl');
+    expect(without.messages.join('\n')).not.toContain('negativeKl');
+  });
+
+  it('leaves frozen towers as they are', async () => {
+    const start = openCheckpoint(modelFolder()).readFloat32('visual.blocks.0.attn.qkv.weight').data;
+    const frozen = await train({ trainable: { vision: false, projector: false, text: true } });
+    expect(frozen.vision).toEqual(start);
+    expect((await train()).vision).not.toEqual(start);
+  });
+
+  it('tells the switches of the set that it follows', async () => {
+    const { messages } = await train({ steps: 1, set: 'reference', lossNormalisation: 'step' });
+    expect(messages.join('\n')).toContain(
+      'switches: firstStepLearningRate zero, lossNormalisation step, rolloutSeeds shared, whenNoneInformative keep-all',
+    );
+  });
+
+  it('names row and file of a broken image', async () => {
+    const broken = await temporaryFolder();
+    await makeTriplets(broken);
+    writeFileSync(path.join(broken, 'images/blue-wide.png'), 'no picture');
+    await expect(train({ data: fakeArtifact('triplet-data', broken) })).rejects.toMatchObject({
+      code: 'IMAGE_UNREADABLE',
+      message: expect.stringMatching(/rows\.jsonl: row "r\d": .*blue-wide\.png/),
+    });
+  });
+
+  it('rejects options that contradict each other', () => {
+    const check = (options: Partial<TapoOptions>) => {
+      using context = fakeContext(tapoStage, options);
+      return tapoStage.validate!(context.options).map(({ pointer }) => pointer);
+    };
+    expect(check({})).toEqual([]);
+    expect(check({ groupSize: 4 })).toEqual(['/groupSize']);
+    expect(check({ groupSize: 4, views: { positive: 'none', negative: 'none' } })).toEqual([]);
+    expect(check({ trainable: { vision: false, projector: false, text: false } })).toEqual(['/trainable']);
+    expect(check({ minPixels: 9, maxPixels: 8 })).toEqual(['/minPixels']);
+  });
+});
