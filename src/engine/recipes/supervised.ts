@@ -56,8 +56,8 @@ export interface StepReport {
   readonly tokens: number;
 }
 
-/** What an update adds to the exponential mean of the losses. */
-const SMOOTHING = 0.05;
+/** Share of the newest loss in the exponential mean. */
+const SMOOTHING = 0.1;
 
 /**
  * @param dataOf micro-batches of an update, from 0
@@ -75,7 +75,7 @@ export async function trainSupervised(
   const part = model.store.buffer();
   const first = Number(saved?.['step'] ?? 0);
   if (saved) options.onResume?.(first);
-  let smoothedLoss = Number(saved?.['smoothedLoss'] ?? Number.NaN);
+  let average = Number(saved?.['average'] ?? 0);
   let next = first < totalSteps ? dataOf(first) : null;
   for (let step = first; step < totalSteps; step++) {
     signal?.throwIfAborted();
@@ -106,10 +106,12 @@ export async function trainSupervised(
       });
     }
     await optimizer.step(gradients, learningRate, signal);
-    smoothedLoss = Number.isNaN(smoothedLoss) ? loss : (1 - SMOOTHING) * smoothedLoss + SMOOTHING * loss;
+    average += SMOOTHING * (loss - average);
+    // The mean starts at 0, so its weights do not yet sum to 1.
+    const smoothedLoss = average / (1 - (1 - SMOOTHING) ** (step + 1));
     options.onStep({ step: step + 1, loss, smoothedLoss, gradNorm, learningRate, targetTokens, tokens });
     if ((step + 1) % options.saveEvery === 0 && step + 1 < totalSteps) {
-      await saveTrainState(stateDir, model.store, optimizer, { step: step + 1, smoothedLoss });
+      await saveTrainState(stateDir, model.store, optimizer, { step: step + 1, average });
     }
   }
 }
