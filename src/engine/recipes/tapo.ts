@@ -6,6 +6,7 @@
  * A step: draw questions -> roll out -> reward -> keep informative groups -> advantages -> log-probabilities under the
  * negative image and under the old policy -> `updatesPerStep` AdamW updates.
  *
+ * Each departure has the number of the quirk of the released code that it repeats or mends.
  * Departures from the paper, which the released code makes too:
  *   Q2   answers about the positive image are trained on that image, not on the anchor
  *   Q14  the divergence from the negative image uses the ratio negative / own
@@ -345,7 +346,7 @@ interface Trajectory {
   negative?: Float32Array;
 }
 
-/** Answers that share a prompt: one row whose branches they are. */
+/** Answers that share a prompt, as the branches of a row. */
 interface PromptRow {
   readonly prompt: Prompt;
   readonly trajectories: readonly Trajectory[];
@@ -379,7 +380,8 @@ class Trainer {
     learningRate: number,
     say: (activity: string) => void,
   ): Promise<UpdateReport> {
-    const { seed, updatesPerStep, microBatchTokens } = this.#options;
+    const { seed, updatesPerStep } = this.#options;
+    const size = { maxTokens: this.#options.microBatchTokens, width: this.#model.config.text.hiddenSize };
     const shuffled = new RandomStream(seed, 'tapo-updates', step).shuffled(groups);
     const updates: PromptRow[][] = [];
     const negatives: PromptRow[] = [];
@@ -392,9 +394,9 @@ class Trainer {
         );
         for (const { view, prompt } of viewsOf(question)) {
           const own = trajectories.filter((trajectory) => trajectory.view === view);
-          rows.push(...packRows(prompt, own, microBatchTokens));
+          rows.push(...packRows(prompt, own, size));
         }
-        if (question.negative) negatives.push(...packRows(question.negative, trajectories, microBatchTokens));
+        if (question.negative) negatives.push(...packRows(question.negative, trajectories, size));
       }
       updates.push(rows);
     }
@@ -507,14 +509,27 @@ function lossInputs(
   };
 }
 
-/** Rows for all answers to a prompt: one, or several where it would have more than `maxTokens`. */
-function packRows(prompt: Prompt, trajectories: readonly Trajectory[], maxTokens: number): PromptRow[] {
+/**
+ * Rows for all answers to a prompt, none with more than `maxTokens` unless a single answer has.
+ *
+ * A row of k branches of length L after a prefix of P tokens saves k - 1 prefixes, but its attention grows with
+ * (P + kL)^2. With some 12 C^2 multiplications per token and 2 C per pair of tokens in a layer of width C, the cost per
+ * answer is least at kL = sqrt(P^2 + 6 C P).
+ */
+function packRows(
+  prompt: Prompt,
+  trajectories: readonly Trajectory[],
+  { maxTokens, width }: { readonly maxTokens: number; readonly width: number },
+): PromptRow[] {
   const shared = prompt.inputIds.length - 1;
+  const total = tokensOf(trajectories);
+  const best = Math.sqrt(shared ** 2 + 6 * width * shared);
+  const target = total / Math.max(1, Math.round(total / best));
   const rows: { prompt: Prompt; trajectories: Trajectory[]; length: number }[] = [];
   for (const trajectory of trajectories) {
     const own = trajectory.tokenIds.length;
     const row = rows.at(-1);
-    if (row && row.length + own <= maxTokens) {
+    if (row && row.length + own <= maxTokens && row.length - shared + own / 2 <= target) {
       row.trajectories.push(trajectory);
       row.length += own;
     } else rows.push({ prompt, trajectories: [trajectory], length: shared + own });
