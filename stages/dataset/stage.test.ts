@@ -6,6 +6,7 @@ import { readEvalData } from '../../src/artifacts/eval-data.ts';
 import { readImageData } from '../../src/artifacts/rows.ts';
 import type { EvalRow, ImageRow } from '../../src/artifacts/types.ts';
 import { RandomStream } from '../../src/engine/random.ts';
+import { distractors } from '../../src/worlds/procedural-birds/options.ts';
 import {
   attributeWords,
   differingAttribute,
@@ -15,7 +16,7 @@ import {
 import { BASE_SPECIES } from '../../src/worlds/procedural-birds/split.ts';
 import { fakeContext } from '../testing/fake-context.ts';
 import type { DatasetOptions } from './options.ts';
-import { datasetStage, distractors } from './stage.ts';
+import { datasetStage } from './stage.ts';
 
 const SMALL: Partial<DatasetOptions> = {
   source: 'procedural-birds',

@@ -6,21 +6,15 @@ import type { DatasetInfo, EvalRow, ImageRow } from '../../src/artifacts/types.t
 import { RandomStream } from '../../src/engine/random.ts';
 import { loadStageSchema } from '../../src/run/load-schema.ts';
 import { defineStage, type StageContext } from '../../src/run/stage-api.ts';
+import { distractors } from '../../src/worlds/procedural-birds/options.ts';
 import { QUESTIONS } from '../../src/worlds/procedural-birds/questions.ts';
 import { type BirdImage, renderPng } from '../../src/worlds/procedural-birds/render.ts';
-import {
-  attributeWords,
-  differingAttribute,
-  distance,
-  nameOf,
-  neighbours,
-} from '../../src/worlds/procedural-birds/species.ts';
+import { attributeWords, nameOf } from '../../src/worlds/procedural-birds/species.ts';
 import { MAX_CLASSES, splitSpecies } from '../../src/worlds/procedural-birds/split.ts';
 import type { DatasetOptions } from './options.ts';
 
 /** First image index of each use: images of different uses never coincide, whatever the shot counts. */
 const FIRST_INDEX = { sft: 0, rl: 1_000_000, test: 2_000_000 } as const;
-const OPTION_COUNT = 4;
 const RENDERS_AT_ONCE = 8;
 
 type Use = keyof typeof FIRST_INDEX;
@@ -151,24 +145,6 @@ function testItems(
     rows: made.map(({ row }) => row),
     planned: made.map(({ planned }) => planned),
   };
-}
-
-/**
- * Three other classes of the split. Where there are three that differ from the right one in one and the same attribute,
- * those: then all options differ from each other alike, and their list alone does not tell which is right. Else the
- * nearest ones.
- */
-export function distractors(species: number, classes: readonly number[], stream: RandomStream): number[] {
-  const wanted = OPTION_COUNT - 1;
-  const near = neighbours(species).filter((other) => classes.includes(other));
-  const lines = [...new Set(near.map((other) => differingAttribute(species, other)))]
-    .map((attribute) => near.filter((other) => differingAttribute(species, other) === attribute))
-    .filter((line) => line.length >= wanted);
-  if (lines.length > 0) return stream.shuffled(stream.choice(lines)).slice(0, wanted);
-  return stream
-    .shuffled(classes.filter((other) => other !== species))
-    .sort((a, b) => distance(species, a) - distance(species, b))
-    .slice(0, wanted);
 }
 
 function planImage(folder: string, use: Use, seed: number, species: number, shot: number, id: string): PlannedImage {

@@ -17,4 +17,8 @@ export interface RewriteOptions {
    * Whether the answer is preceded by a chain of thought; without it only the answer is written.
    */
   thoughts: boolean;
+  /**
+   * Whether each image also gets a chat whose prompt offers four options, and in which family of prompts. Fine-R1 fine-tunes on open-ended questions only, which is `none`.
+   */
+  closedPrompts: 'none' | 'compact' | 'fine-r1';
 }

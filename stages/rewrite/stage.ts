@@ -5,9 +5,11 @@ import { linkImages, readImageData, writeSftData } from '../../src/artifacts/row
 import type { ImageRow, SftRow } from '../../src/artifacts/types.ts';
 import { RandomStream } from '../../src/engine/random.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
+import { promptOf, renderPrompt } from '../../src/methods/prompts.ts';
 import { loadStageSchema } from '../../src/run/load-schema.ts';
 import { defineStage } from '../../src/run/stage-api.ts';
-import { attributeWords, speciesNamed } from '../../src/worlds/procedural-birds/species.ts';
+import { distractors } from '../../src/worlds/procedural-birds/options.ts';
+import { attributeWords, distance, nameOf, speciesNamed } from '../../src/worlds/procedural-birds/species.ts';
 import { rejectionOf, writeAnswer, writeThought } from '../../src/worlds/procedural-birds/thoughts.ts';
 import type { RewriteOptions } from './options.ts';
 
@@ -22,7 +24,7 @@ const SHOWN_REJECTS = 10;
 export const rewriteStage = defineStage<RewriteOptions>({
   kind: 'rewrite',
   summary: 'Writes a checked chain of thought and an answer for every labelled image.',
-  version: 1,
+  version: 2,
   schema: loadStageSchema(import.meta.url),
   outputs: {
     data: { type: 'sft-data', description: 'accepted chats; rejected.jsonl tells what was left out and why' },
@@ -30,7 +32,7 @@ export const rewriteStage = defineStage<RewriteOptions>({
   metrics: ['accepted', 'rejected'],
   resources: () => ({ device: false }),
   async run(context) {
-    const { data, thoughts } = context.options;
+    const { data, thoughts, closedPrompts } = context.options;
     const { info, rows } = await readImageData(data.path);
     const trainClasses = new Set(info.classes.flatMap((name) => speciesNamed(name) ?? []));
     const accepted: SftRow[] = [];
@@ -38,9 +40,21 @@ export const rewriteStage = defineStage<RewriteOptions>({
     for (const [i, row] of rows.entries()) {
       context.signal.throwIfAborted();
       const stream = new RandomStream('rewrite', context.seed, row.id);
-      const written = thoughts ? thoughtFor(row, trainClasses, stream) : { response: writeAnswer(row.label) };
-      if ('reason' in written) rejects.push({ id: row.id, label: row.label, reason: written.reason });
-      else accepted.push(chat(row, written.response));
+      for (const options of closedPrompts === 'none' ? [null] : [null, optionsFor(row, trainClasses, stream)]) {
+        const written = thoughts
+          ? thoughtFor(row, trainClasses, options, stream)
+          : { response: writeAnswer(row.label) };
+        if ('reason' in written) {
+          rejects.push({ id: row.id, label: row.label, reason: written.reason });
+          continue;
+        }
+        const { question } = row;
+        const prompt =
+          options === null || closedPrompts === 'none'
+            ? question
+            : renderPrompt(promptOf(closedPrompts, 'closed'), { question, options });
+        accepted.push(chat(row, prompt, written.response));
+      }
       context.progress({ done: i + 1, total: rows.length, unit: 'rows', note: `${rejects.length} rejected` });
     }
     if (accepted.length === 0) {
@@ -69,6 +83,7 @@ export const rewriteStage = defineStage<RewriteOptions>({
 function thoughtFor(
   row: ImageRow,
   trainClasses: ReadonlySet<number>,
+  options: readonly string[] | null,
   stream: RandomStream,
 ): { readonly response: string } | { readonly reason: string } {
   if (row.attributes === undefined) return { reason: 'has no attributes to write from' };
@@ -78,15 +93,25 @@ function thoughtFor(
   if (wrong !== undefined) {
     return { reason: `its ${wrong[0]} is "${row.attributes[wrong[0]]}", but that of "${row.label}" is "${wrong[1]}"` };
   }
-  const response = writeThought(species, trainClasses, stream);
+  const offered = options
+    ?.flatMap((name) => speciesNamed(name) ?? [])
+    .filter((other) => distance(species, other) === 1);
+  const response = writeThought(species, trainClasses, stream, offered);
   const reason = rejectionOf(response, row.label);
   return reason === null ? { response } : { reason };
 }
 
-function chat(row: ImageRow, response: string): SftRow {
+/** Four labels, the row's among them, in random order. */
+function optionsFor(row: ImageRow, trainClasses: ReadonlySet<number>, stream: RandomStream): string[] {
+  const species = speciesNamed(row.label);
+  if (species === undefined) return [row.label];
+  return stream.shuffled([species, ...distractors(species, [...trainClasses], stream)]).map(nameOf);
+}
+
+function chat(row: ImageRow, prompt: string, response: string): SftRow {
   return {
     messages: [
-      { role: 'user', content: `<image>${row.question}` },
+      { role: 'user', content: `<image>${prompt}` },
       { role: 'assistant', content: response },
     ],
     images: [row.image],

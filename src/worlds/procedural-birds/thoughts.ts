@@ -32,7 +32,7 @@ export function contrast(species: number, other: number): string {
  * One or two near neighbours that a chain of thought may name: classes of the training data or species that the base
  * knows, never a class that is held out.
  */
-export function distractors(species: number, trainClasses: ReadonlySet<number>, stream: RandomStream): number[] {
+export function wrongCandidates(species: number, trainClasses: ReadonlySet<number>, stream: RandomStream): number[] {
   const near = neighbours(species);
   const pools = [near.filter((other) => trainClasses.has(other)), near.filter(isBaseSpecies)];
   const wanted = 1 + stream.integer(2);
@@ -45,9 +45,18 @@ export function distractors(species: number, trainClasses: ReadonlySet<number>, 
   return chosen;
 }
 
-/** The response for one image of `species`: about 60 tokens of fr1-tiny's tokenizer. */
-export function writeThought(species: number, trainClasses: ReadonlySet<number>, stream: RandomStream): string {
-  const others = distractors(species, trainClasses, stream);
+/**
+ * The response for one image of `species`: about 60 tokens of fr1-tiny's tokenizer. Where the prompt offers options,
+ * `offered` are the wrong ones among them that are near neighbours, and the candidates come from these.
+ */
+export function writeThought(
+  species: number,
+  trainClasses: ReadonlySet<number>,
+  stream: RandomStream,
+  offered: readonly number[] = [],
+): string {
+  const others =
+    offered.length > 0 ? stream.shuffled(offered).slice(0, 2) : wrongCandidates(species, trainClasses, stream);
   const candidates = stream.shuffled([species, ...others]);
   const comparison = candidates.filter((other) => other !== species).map((other) => contrast(species, other));
   const label = nameOf(species);
