@@ -65,10 +65,10 @@ export class Emitter {
     this.provider = provider;
   }
 
-  /** The ONNX name of a value; a constant is written on first use. */
+  /** The ONNX name of a value; a constant is written on first use. Names that are made up begin with `%`. */
   name(value: Value): string {
     if (value.source.kind === 'constant') return this.constant(value.source.tensor);
-    return this.outputNames.get(value) ?? (value.source.kind === 'node' ? `v${value.id}` : value.name);
+    return this.outputNames.get(value) ?? (value.source.kind === 'node' ? `%${value.id}` : value.name);
   }
 
   /** Emits the nodes of one graph node; runtime errors then name it. */
@@ -90,7 +90,7 @@ export class Emitter {
   ): string[] {
     const names =
       typeof outputs === 'number'
-        ? Array.from({ length: outputs }, () => `t${this.#serial++}`)
+        ? Array.from({ length: outputs }, () => `%t${this.#serial++}`)
         : outputs.map((output) => (typeof output === 'string' ? output : this.name(output)));
     this.nodes.push({
       input: inputs.map((input) => (typeof input === 'string' ? input : this.name(input))),
@@ -110,7 +110,7 @@ export class Emitter {
       bytes.length <= 256 ? `${tensor.dtype}:${tensor.shape.join(',')}:${Buffer.from(bytes).toString('hex')}` : '';
     const known = key ? this.#constants.get(key) : undefined;
     if (known) return known;
-    const name = `c${this.initializers.length}`;
+    const name = `%c${this.initializers.length}`;
     this.initializers.push({ name, dims: tensor.shape, dataType: ONNX_DTYPE[tensor.dtype], rawData: bytes });
     if (key) this.#constants.set(key, name);
     return name;
