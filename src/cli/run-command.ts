@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { arch, platform } from 'node:os';
 import type { SessionPool } from '../pool/pool.ts';
 import { RunEventHub } from '../run/events.ts';
-import { executePlan, type RunOutcome } from '../run/executor.ts';
+import { executePlan } from '../run/executor.ts';
 import { makeRunId, markCutOffRuns, RunRecorder } from '../run/recorder.ts';
 import { liveRenderer } from '../ui/live.ts';
 import { plainRenderer } from '../ui/plain.ts';
@@ -13,8 +13,6 @@ import { fr1Version, type RunFlags } from './main.ts';
 import type { PreparedPlan } from './prepare-plan.ts';
 import { preparePlan } from './prepare-plan.ts';
 import { defaultWorkspaces } from './show-command.ts';
-
-const EXIT_CODES = { done: 0, failed: 1, interrupted: 130 } as const satisfies Record<RunOutcome['status'], number>;
 
 export async function runCommand(file: string, flags: RunFlags, io: CliIo): Promise<number> {
   if (flags.dryRun) {
@@ -88,7 +86,7 @@ async function execute(
     writeLines(io.stderr, failureLines(record, options));
     writeLines(io.stdout, closingLines(record, options));
   }
-  return EXIT_CODES[outcome.status];
+  return outcome.status === 'interrupted' ? 130 : outcome.faultCode;
 }
 
 function showCommandFor(id: string, workspace: string, io: CliIo): string {

@@ -6,11 +6,13 @@
  */
 import { setMaxListeners } from 'node:events';
 import type { Artifact } from '../artifacts/types.ts';
+import { exitCodeOf } from '../errors/format.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import type { Fingerprint, Numerics, Plan, PlannedStage } from '../plan/types.ts';
 import type { Lease } from '../pool/lease.ts';
 import { errorRecordOf } from './error-record.ts';
 import type { OutputRecord, RunEventHub } from './events.ts';
+import { placeInputError } from './place-input-error.ts';
 import {
   checkExpectations,
   consultCache,
@@ -53,6 +55,8 @@ export interface RunOutcome {
   readonly ran: number;
   readonly cached: number;
   readonly failed: number;
+  /** Of a failed run: 2 when what the user gave is wrong, 1 when only stages or expectations failed; else 0. */
+  readonly faultCode: 0 | 1 | 2;
 }
 
 /** How one stage ended, for those that wait for it. */
@@ -71,6 +75,7 @@ class PlanExecution {
   readonly #inFlight = new Map<string, Promise<void>>();
   readonly #unsettled = new Set<string>();
   readonly #counts = { ran: 0, cached: 0, failed: 0 };
+  #faultCode: RunOutcome['faultCode'] = 0;
   #isOver = false;
 
   constructor(options: ExecuteOptions) {
@@ -104,7 +109,12 @@ class PlanExecution {
     const status = signal.aborted ? 'interrupted' : this.#counts.failed > 0 ? 'failed' : 'done';
     const durationMs = Math.round(performance.now() - startedAt);
     events.emit({ type: 'run-finished', status, durationMs, ...this.#counts, record: this.#options.recordPath });
-    return { status, ...this.#counts };
+    return { status, ...this.#counts, faultCode: this.#faultCode };
+  }
+
+  #fail(faultCode: 1 | 2): void {
+    this.#counts.failed++;
+    if (faultCode > this.#faultCode) this.#faultCode = faultCode;
   }
 
   /** Never rejects: whatever goes wrong becomes an event. */
@@ -136,9 +146,10 @@ class PlanExecution {
         const wasRunning = startedAt !== undefined;
         events.emit({ type: 'stage-stopped', stage: stage.name, why: wasRunning ? 'interrupted' : 'not-started' });
       } else {
-        this.#counts.failed++;
+        const placed = placeInputError(error, stage.inputs);
+        this.#fail(exitCodeOf(placed) === 2 ? 2 : 1);
         const durationMs = startedAt === undefined ? 0 : Math.round(performance.now() - startedAt);
-        events.emit({ type: 'stage-failed', stage: stage.name, durationMs, error: errorRecordOf(error) });
+        events.emit({ type: 'stage-failed', stage: stage.name, durationMs, error: errorRecordOf(placed) });
       }
       return { isOk: false };
     } finally {
@@ -303,7 +314,7 @@ class PlanExecution {
       this.#options.events.emit({ type: 'stage-expectation-failed', stage: stage.name, expectation });
     }
     if (missed.length === 0) return { isOk: true, outputs };
-    this.#counts.failed++;
+    this.#fail(1);
     return { isOk: false };
   }
 

@@ -302,11 +302,12 @@ describe('evaluate()', () => {
     using folder = temporaryFolder();
     testSet(folder.path, 'seen', 3);
     testSet(folder.path, 'unseen', 3);
-    writeFileSync(path.join(folder.path, 'seen/images/1.png'), 'broken');
+    const broken = path.join(folder.path, 'seen', 'images/1.png');
+    writeFileSync(broken, 'broken');
     using context = fakeContext(stage, options(folder.path));
     await expect(evaluate(context, fakeModel(rightAnswer))).rejects.toMatchObject({
       code: 'IMAGE_UNREADABLE',
-      message: 'test set "seen", row "seen-1" (images/1.png): not a picture',
+      message: `test set "seen", row "seen-1" (${broken}): not a picture`,
     });
   });
 

@@ -161,7 +161,7 @@ async function encodeItem(item: TestItem, model: EvaluatedModel, seed: number): 
     return { ...encoded, seed: new RandomStream(seed, 'eval', itemKey(item)).uint32() };
   } catch (cause) {
     const { code, hint } = cause instanceof Fr1Error ? cause : { code: 'IMAGE_UNREADABLE' as const, hint: undefined };
-    const place = `test set "${item.split}", row "${item.row.id}" (${item.row.image})`;
+    const place = `test set "${item.split}", row "${item.row.id}" (${item.imageFile})`;
     throw new Fr1Error(code, `${place}: ${(cause as Error).message}`, { hint, cause });
   }
 }

@@ -95,7 +95,7 @@ describe('evalStage', () => {
     try {
       await expect(evaluated(4)).rejects.toMatchObject({
         code: 'IMAGE_UNREADABLE',
-        message: expect.stringContaining('test set "seen", row "1" (images/1.png)'),
+        message: expect.stringContaining(`test set "seen", row "1" (${broken})`),
       });
     } finally {
       writeFileSync(broken, intact);
