@@ -1,5 +1,6 @@
 /**
- * fr1 as a process of its own: one JSON request a line on standard input, one JSON answer a line on standard output.
+ * fr1 as a process of its own: one JSON request a line on standard input, one JSON answer a line on standard output, with
+ * the CPU time that it took.
  * The same requests as pytorch_engine.py, and `create`, which makes the model and the inputs for both.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -173,6 +174,9 @@ function trainBatch() {
 
 for await (const line of createInterface({ input: process.stdin })) {
   const { request, ...options } = JSON.parse(line);
-  process.stdout.write(`${JSON.stringify(await REQUESTS[request](options))}\n`);
+  const before = process.cpuUsage();
+  const answer = await REQUESTS[request](options);
+  const { user, system } = process.cpuUsage(before);
+  process.stdout.write(`${JSON.stringify({ ...answer, cpuSeconds: (user + system) / 1e6 })}\n`);
 }
 await runtime?.close();

@@ -126,5 +126,6 @@ REQUESTS = {
 
 for line in sys.stdin:
     options = json.loads(line)
+    before = time.process_time()
     answer = REQUESTS[options.pop("request")](**options)
-    print(json.dumps(answer), flush=True)
+    print(json.dumps({**answer, "cpuSeconds": time.process_time() - before}), flush=True)
