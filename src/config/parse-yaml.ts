@@ -235,7 +235,10 @@ function syntaxProblem(error: YAMLParseError, source: Source): Fr1Error {
       hint: 'write "${{ vars.name }}"',
     });
   }
-  return new Fr1Error('YAML_SYNTAX', lowerFirst(error.message), { at });
+  return new Fr1Error('YAML_SYNTAX', lowerFirst(error.message), {
+    at,
+    hint: 'look for a bracket, quote or indentation that is wrong here or just above',
+  });
 }
 
 function rangeOf(node: Node): [number, number] {

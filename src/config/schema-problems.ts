@@ -169,7 +169,8 @@ function problemOf(violation: Violation, subject: SchemaSubject): Fr1Error {
     }
     case 'type': {
       const types = typeNames(violation);
-      return make('VALUE_TYPE', `${name} must be ${either(types)}${is}`, node.at, typeHint(violation));
+      const hint = typeHint(violation) ?? purposeHint(violation);
+      return make('VALUE_TYPE', `${name} must be ${either(types)}${is}`, node.at, hint);
     }
     case 'artifact': {
       const wanted = (violation.schema as string[]).join(' or ');
@@ -180,7 +181,7 @@ function problemOf(violation: Violation, subject: SchemaSubject): Fr1Error {
     case 'const': {
       const choices = choicesOf(violation);
       const best = typeof violation.data === 'string' ? nearest(violation.data, choices) : undefined;
-      const hint = best === undefined ? undefined : `did you mean "${best}"?`;
+      const hint = best === undefined ? purposeHint(violation) : `did you mean "${best}"?`;
       return make('VALUE_NOT_ALLOWED', `${name} must be ${either(choices)}${is}`, node.at, hint);
     }
     case 'minimum':
@@ -188,7 +189,7 @@ function problemOf(violation: Violation, subject: SchemaSubject): Fr1Error {
     case 'exclusiveMinimum':
     case 'exclusiveMaximum': {
       const bound = `${BOUND_NAMES[keyword]} ${String(params['limit'])}`;
-      return make('VALUE_RANGE', `${name} must be ${bound}${is}`, node.at);
+      return make('VALUE_RANGE', `${name} must be ${bound}${is}`, node.at, purposeHint(violation));
     }
     case 'minLength':
     case 'maxLength':
@@ -203,17 +204,27 @@ function problemOf(violation: Violation, subject: SchemaSubject): Fr1Error {
         violation.propertyName === undefined ? node.at : (entryOf(node, violation.propertyName)?.keyAt ?? node.at);
       const subjectName = violation.propertyName === undefined ? name : `the name "${violation.propertyName}"`;
       const place = keyword.endsWith('Properties') ? (keyAt ?? at) : at;
-      return make('VALUE_RANGE', `${subjectName} must have ${bound}`, place);
+      return make('VALUE_RANGE', `${subjectName} must have ${bound}`, place, purposeHint(violation));
     }
     case 'pattern': {
       if (violation.propertyName !== undefined) {
         const at = entryOf(node, violation.propertyName)?.keyAt ?? node.at;
         return make('VALUE_INVALID', `"${violation.propertyName}" is not a valid name`, at, NAME_HINT);
       }
-      return make('VALUE_INVALID', `${name} must match ${String(params['pattern'])}${is}`, node.at);
+      return make(
+        'VALUE_INVALID',
+        `${name} must match ${String(params['pattern'])}${is}`,
+        node.at,
+        purposeHint(violation),
+      );
     }
     case 'multipleOf':
-      return make('VALUE_INVALID', `${name} must be a multiple of ${String(params['multipleOf'])}${is}`, node.at);
+      return make(
+        'VALUE_INVALID',
+        `${name} must be a multiple of ${String(params['multipleOf'])}${is}`,
+        node.at,
+        purposeHint(violation),
+      );
     case 'uniqueItems': {
       const at = locate(subject.root, `${violation.instancePath}/${String(params['i'])}`).node.at;
       return make('VALUE_INVALID', `${name} has the same item twice`, at);
@@ -255,6 +266,18 @@ function missingHint(violation: ErrorObject): string | undefined {
   return missing?.description === undefined
     ? undefined
     : `${violation.params['missingProperty']}: ${missing.description}`;
+}
+
+/** What the value is for and what it is without one, in the schema's words. */
+function purposeHint(violation: ErrorObject): string | undefined {
+  const key = pointerSegments(violation.instancePath).at(-1);
+  const { description, default: fallback } = (violation.parentSchema ?? {}) as {
+    description?: string;
+    default?: unknown;
+  };
+  if (key === undefined || description === undefined) return undefined;
+  const isShort = fallback !== undefined && (typeof fallback !== 'object' || fallback === null);
+  return `${key}: ${description}${isShort ? ` Default: ${JSON.stringify(fallback)}.` : ''}`;
 }
 
 function typeHint(violation: ErrorObject): string | undefined {
