@@ -105,7 +105,11 @@ function stagesText({ stages }: RunRecord): string {
 
 function stageErrorText(error: ErrorRecord, options: SummaryOptions): string {
   const { code, message, hint, at } = error;
-  const causes = (error.causes ?? []).map((cause) => `because: ${cause}`);
-  const rebuilt = new Fr1Error(code as ErrorCode, [message, ...causes].join('\n'), { hint, at });
+  // An error that was given its place repeats the words of its cause.
+  const told = [message];
+  for (const cause of error.causes ?? []) if (!told.some((text) => text.includes(cause))) told.push(cause);
+  const [first, ...causes] = told;
+  const text = [first, ...causes.map((cause) => `because: ${cause}`)].join('\n');
+  const rebuilt = new Fr1Error(code as ErrorCode, text, { hint, at });
   return formatError(rebuilt, { colour: options.colour === true });
 }

@@ -30,7 +30,10 @@ export async function loadImage(source: string | Uint8Array, name?: string): Pro
     return await decode(typeof source === 'string' ? await readFile(source) : source);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
-    throw new Fr1Error('IMAGE_UNREADABLE', `${label} cannot be read as an image: ${reason}`, { cause });
+    throw new Fr1Error('IMAGE_UNREADABLE', `${label} cannot be read as an image: ${reason}`, {
+      hint: 'replace the file or remove its row; PNG, JPEG, WebP, GIF, TIFF, AVIF and SVG are read',
+      cause,
+    });
   }
 }
 
