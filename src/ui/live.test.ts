@@ -1,6 +1,5 @@
 import { PassThrough } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { RunEventBody } from '../run/events.ts';
 import { liveRenderer } from './live.ts';
 
@@ -17,6 +16,9 @@ describe('liveRenderer()', () => {
     output.on('data', (chunk: Buffer) => chunks.push(chunk.toString()));
     const stdout = Object.assign(output, { isTTY: true, columns: 100, rows: 40 }) as unknown as NodeJS.WriteStream;
     const view = liveRenderer(stdout, stdout);
+    // The terminal is redrawn in intervals, later on a busy machine.
+    const drawn = (text: string) =>
+      vi.waitFor(() => expect(plain(chunks.join(''))).toContain(text), { timeout: 5_000 });
     let second = 0;
     const emit = (body: RunEventBody) =>
       view.onEvent({ ...body, time: new Date(START + 1000 * second++).toISOString() });
@@ -35,14 +37,12 @@ describe('liveRenderer()', () => {
     const cached = { fingerprint: '', outputs: {}, metrics: {}, tables: [], durationMs: 2_000 };
     emit({ type: 'stage-cached', stage: 'data', ...cached, finishedAt: new Date(START).toISOString() });
     emit({ type: 'stage-planned', stage: 'train', fingerprint: '', reason: { kind: 'first' }, needsDevice: true });
-    await sleep(150);
-    expect(plain(chunks.join(''))).toContain('train  waits for the device: it has not run before');
+    await drawn('train  waits for the device: it has not run before');
 
     emit({ type: 'stage-started', stage: 'train', resumes: false, device: 'cpu' });
     emit({ type: 'stage-progress', stage: 'train', done: 10, total: 60, unit: 'steps', note: 'loss 2' });
     emit({ type: 'stage-progress', stage: 'train', done: 20, total: 60, unit: 'steps', note: 'loss 1' });
-    await sleep(250);
-    expect(plain(chunks.join(''))).toContain('train  20/60 steps  33 %  4.0 s left  loss 1');
+    await drawn('train  20/60 steps  33 %  4.0 s left  loss 1');
 
     chunks.length = 0;
     emit({ type: 'stage-finished', stage: 'train', ...cached });
