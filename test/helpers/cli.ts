@@ -37,21 +37,28 @@ export async function callCli(
 
 type CliOptions = Options & { encoding: 'utf8'; reject: false };
 
+export interface StartOptions {
+  /** A process that hangs fails its test instead of outliving it. @default 60000 */
+  readonly timeoutMs?: number;
+}
+
+/** A CLI that has been started. */
+export type CliProcess = ResultPromise<CliOptions>;
+
 /** Starts the built CLI (`npm run build` comes before) as a process of its own. */
-export function startCli(cwd: string, argv: readonly string[]): ResultPromise<CliOptions> {
+export function startCli(cwd: string, argv: readonly string[], { timeoutMs = 60_000 }: StartOptions = {}): CliProcess {
   return execa(process.execPath, [BIN, ...argv], {
     cwd,
     reject: false,
     encoding: 'utf8',
-    // A process that hangs fails its test instead of outliving it.
-    timeout: 60_000,
+    timeout: timeoutMs,
     killSignal: 'SIGKILL',
     env: { FR1_EXTRA_STAGES: EXTRA_STAGES, FR1_DEBUG: '' },
   });
 }
 
 /** Resolves when the process has printed the text on its standard output; rejects when it ends without. */
-export function printed(child: ResultPromise<CliOptions>, text: string): Promise<void> {
+export function printed(child: CliProcess, text: string): Promise<void> {
   return new Promise((resolve, reject) => {
     let seen = '';
     const onData = (chunk: Buffer | string) => {
