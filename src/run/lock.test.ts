@@ -50,6 +50,32 @@ describe('lockWorkspace()', () => {
     expect(lock.recoveredFrom).toBe(process.pid);
   });
 
+  it.runIf(process.platform === 'linux')('takes over from a process that nobody has reaped', async () => {
+    const folder = await temporaryFolder();
+    // The inner shell ends at once; its parent has become a program that does not wait for it.
+    const parent = spawn('sh', ['-c', 'sh -c : & echo $!; exec sleep 30'], { stdio: ['ignore', 'pipe', 'ignore'] });
+    try {
+      const [printed] = (await once(parent.stdout, 'data')) as [Buffer];
+      const pid = Number(printed.toString());
+      await expect.poll(() => readFile(`/proc/${pid}/stat`, 'utf8')).toMatch(/\) Z /);
+      await writeFile(join(folder, 'lock'), JSON.stringify({ pid, host: hostname(), startedAt: 'then' }));
+      await using lock = await lockWorkspace(folder);
+      expect(lock.recoveredFrom).toBe(pid);
+    } finally {
+      parent.kill();
+    }
+  });
+
+  it('waits for a process that is about to end', async () => {
+    const folder = await temporaryFolder();
+    const child = spawn(process.execPath, ['-e', 'setTimeout(() => {}, 30_000)']);
+    const owner = { pid: child.pid!, host: hostname(), startedAt: 'then' };
+    await writeFile(join(folder, 'lock'), JSON.stringify(owner));
+    setTimeout(() => child.kill('SIGKILL'), 100);
+    await using lock = await lockWorkspace(folder);
+    expect(lock.recoveredFrom).toBe(child.pid);
+  });
+
   it('trusts the lock of another machine while it is touched, and takes it over when it is old', async () => {
     const folder = await temporaryFolder();
     const path = join(folder, 'lock');

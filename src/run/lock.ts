@@ -7,12 +7,15 @@
 import { link, open, readFile, rename, rm, stat, unlink, utimes, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { errorCodeOf, randomSuffix } from '../artifacts/durable-fs.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 
 const HEARTBEAT_MS = 5_000;
 /** Age after which a lock from another machine counts as left behind. */
 const STALE_AFTER_MS = 60_000;
+/** A process that was killed takes a moment to go; its lock is not refused before. */
+const DYING_MS = 500;
 
 interface LockOwner {
   readonly pid: number;
@@ -34,19 +37,25 @@ export async function lockWorkspace(directory: string): Promise<WorkspaceLock> {
   const owner: LockOwner = {
     pid: process.pid,
     host: hostname(),
-    processStart: await processStartOf(process.pid),
+    processStart: (await processTraits(process.pid))?.start,
     startedAt: new Date().toISOString(),
   };
   const token = `${JSON.stringify({ ...owner, token: randomSuffix() })}\n`;
   const candidate = join(directory, `.tmp-lock-${randomSuffix()}`);
   let recoveredFrom: number | undefined;
   try {
-    for (let attempt = 0; ; attempt++) {
+    const waitUntil = performance.now() + DYING_MS;
+    for (let takeovers = 0; ; ) {
       await writeFile(candidate, token);
       if (await claim(candidate, path, token)) break;
       const holder = await inspectHolder(path, candidate);
       if (holder === 'gone') continue;
-      if (holder.isAlive || attempt === 10) throw lockedError(path, holder.owner);
+      if (holder.isAlive) {
+        if (performance.now() > waitUntil) throw lockedError(path, holder.owner);
+        await sleep(25);
+        continue;
+      }
+      if (takeovers++ === 10) throw lockedError(path, holder.owner);
       if (await takeAway(path, holder.text)) recoveredFrom = holder.owner?.pid ?? 0;
     }
   } finally {
@@ -105,9 +114,9 @@ async function inspectHolder(path: string, candidate: string): Promise<Holder | 
   }
   const owner = parseOwner(text);
   if (owner?.host !== hostname()) return { text, owner, isAlive: ageMs < STALE_AFTER_MS };
-  const start = await processStartOf(owner.pid);
-  const isSameProcess = start === undefined || owner.processStart === undefined || start === owner.processStart;
-  return { text, owner, isAlive: isProcessAlive(owner.pid) && isSameProcess };
+  const traits = await processTraits(owner.pid);
+  const isSameProcess = traits === undefined || owner.processStart === undefined || traits.start === owner.processStart;
+  return { text, owner, isAlive: isProcessAlive(owner.pid) && isSameProcess && traits?.hasEnded !== true };
 }
 
 /** Moves a stale lock aside; false when another process was quicker. */
@@ -148,11 +157,21 @@ function isProcessAlive(pid: number): boolean {
   }
 }
 
-/** Field 22 of /proc/<pid>/stat; undefined where there is no /proc or no such process. */
-async function processStartOf(pid: number): Promise<string | undefined> {
+interface ProcessTraits {
+  /** Clock ticks since boot. */
+  readonly start: string | undefined;
+  /** It computes no more; its parent has not asked for its exit code, or never will (a container without an init). */
+  readonly hasEnded: boolean;
+}
+
+/** Fields 3, 20 and 22 of /proc/<pid>/stat; undefined where there is no /proc or no such process. */
+async function processTraits(pid: number): Promise<ProcessTraits | undefined> {
   const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
+  if (text === undefined) return undefined;
   // The command name in parentheses may hold spaces.
-  return text?.slice(text.lastIndexOf(')') + 2).split(' ')[19];
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  const [state, threads] = [fields[0], Number(fields[17])];
+  return { start: fields[19], hasEnded: (state === 'Z' || state === 'X') && threads <= 1 };
 }
 
 function lockedError(path: string, owner: LockOwner | undefined): Fr1Error {
