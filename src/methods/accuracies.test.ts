@@ -9,8 +9,8 @@ const item = (split: string, mode: ScoredItem['mode'], correct: boolean, strictl
 });
 
 describe('accuracyMetrics()', () => {
-  it('weighs test sets equally in the mean of a mode, whatever their sizes', () => {
-    const metrics = accuracyMetrics([
+  it('weighs test sets equally in the mean of a mode, whatever their sizes', async () => {
+    const metrics = await accuracyMetrics([
       item('seen', 'closed', true, true),
       item('seen', 'closed', true),
       item('seen', 'closed', true),
@@ -23,9 +23,9 @@ describe('accuracyMetrics()', () => {
     expect(Object.keys(metrics)).toHaveLength(6);
   });
 
-  it('gives the same interval whenever the outcomes are the same', () => {
+  it('gives the same interval whenever the outcomes are the same', async () => {
     const items = Array.from({ length: 50 }, (_, i) => item('seen', 'open', i % 3 === 0));
-    expect(accuracyMetrics(items)).toEqual(accuracyMetrics([...items]));
+    expect(await accuracyMetrics(items)).toEqual(await accuracyMetrics([...items]));
   });
 });
 

@@ -38,7 +38,7 @@ export function outcomes(items: readonly ScoredItem[], strictness: Strictness): 
 }
 
 /** Right or wrong per stratum, with 95 % interval. */
-export function accuracy(strata: readonly Outcomes[]): Estimate {
+export async function accuracy(strata: readonly Outcomes[]): Promise<Estimate> {
   return bootstrapMean(
     strata.map((stratum) => stratum.map(Number)),
     BOOTSTRAP,
@@ -46,7 +46,7 @@ export function accuracy(strata: readonly Outcomes[]): Estimate {
 }
 
 /** Paired comparison of two models on the same items, per stratum. */
-export function pairedAccuracies(a: readonly Outcomes[], b: readonly Outcomes[]): PairedComparison {
+export async function pairedAccuracies(a: readonly Outcomes[], b: readonly Outcomes[]): Promise<PairedComparison> {
   return comparePaired(a, b, BOOTSTRAP);
 }
 
@@ -54,16 +54,16 @@ export function pairedAccuracies(a: readonly Outcomes[], b: readonly Outcomes[])
  * `<split>_<mode>` for every test set and `<mode>` for the unweighted mean of its test sets, each also with `_strict`;
  * accuracies are in [0, 1].
  */
-export function accuracyMetrics(items: readonly ScoredItem[]): Record<string, Estimate> {
+export async function accuracyMetrics(items: readonly ScoredItem[]): Promise<Record<string, Estimate>> {
   const metrics: Record<string, Estimate> = {};
   for (const [mode, splits] of bySplit(items)) {
     for (const strictness of ['containment', 'strict'] as const) {
       const suffix = strictness === 'strict' ? '_strict' : '';
       const strata = [...splits.values()].map((members) => outcomes(members, strictness));
-      [...splits.keys()].forEach((split, index) => {
-        metrics[`${split}_${mode}${suffix}`] = accuracy([strata[index]!]);
-      });
-      metrics[`${mode}${suffix}`] = accuracy(strata);
+      for (const [index, split] of [...splits.keys()].entries()) {
+        metrics[`${split}_${mode}${suffix}`] = await accuracy([strata[index]!]);
+      }
+      metrics[`${mode}${suffix}`] = await accuracy(strata);
     }
   }
   return metrics;

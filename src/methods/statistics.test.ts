@@ -13,34 +13,35 @@ const precise = { seed: 1, resamples: 60_000 };
 describe('bootstrapMean()', () => {
   // The bootstrap distribution of k right of n is Binomial(n, k/n) / n; its 2.5 % and 97.5 % points were computed with
   // CPython fractions and math.comb.
-  it('gives the binomial quantiles for one sample of right and wrong', () => {
-    const estimate = bootstrapMean([outcomes(260, 140)], precise);
+  it('gives the binomial quantiles for one sample of right and wrong', async () => {
+    const estimate = await bootstrapMean([outcomes(260, 140)], precise);
     expect(estimate).toMatchObject({ value: 0.65, n: 400 });
     expect(Math.abs(estimate.low - 0.6025)).toBeLessThanOrEqual(1 / 400 + 1e-9);
     expect(Math.abs(estimate.high - 0.6975)).toBeLessThanOrEqual(1 / 400 + 1e-9);
   });
 
   // Exact: the convolution of Binomial(100, 0.3) / 200 and Binomial(50, 0.8) / 100, as above.
-  it('weighs strata equally and resamples within each', () => {
-    const estimate = bootstrapMean([outcomes(30, 70), outcomes(40, 10)], precise);
+  it('weighs strata equally and resamples within each', async () => {
+    const estimate = await bootstrapMean([outcomes(30, 70), outcomes(40, 10)], precise);
     expect(estimate.value).toBeCloseTo(0.55, 12);
     expect(estimate.n).toBe(150);
     expect(Math.abs(estimate.low - 0.475)).toBeLessThanOrEqual(0.005 + 1e-9);
     expect(Math.abs(estimate.high - 0.62)).toBeLessThanOrEqual(0.005 + 1e-9);
   });
 
-  it('gives the same interval for the same seed and another for another', () => {
+  it('gives the same interval for the same seed and another for another', async () => {
     const sample = [[0.1, 0.7, 0.3, 0.9, 0.55, 0.2, 0.81, 0.4]];
-    expect(bootstrapMean(sample, { seed: 3 })).toEqual(bootstrapMean(sample, { seed: 3 }));
-    expect(bootstrapMean(sample, { seed: 4 })).not.toEqual(bootstrapMean(sample, { seed: 3 }));
+    const third = await bootstrapMean(sample, { seed: 3 });
+    expect(await bootstrapMean(sample, { seed: 3 })).toEqual(third);
+    expect(await bootstrapMean(sample, { seed: 4 })).not.toEqual(third);
   });
 
-  it('covers the true mean as often as it says', () => {
+  it('covers the true mean as often as it says', async () => {
     let covered = 0;
     for (let trial = 0; trial < 400; trial++) {
       const stream = new RandomStream(trial, 'statistics.test');
       const sample = Array.from({ length: 150 }, () => Number(stream.uniform() < 0.3));
-      const { low, high } = bootstrapMean([sample], { seed: trial, resamples: 400 });
+      const { low, high } = await bootstrapMean([sample], { seed: trial, resamples: 400 });
       if (low <= 0.3 && high >= 0.3) covered++;
     }
     // 95 % of 400, give or take four standard deviations
@@ -48,16 +49,24 @@ describe('bootstrapMean()', () => {
     expect(covered / 400).toBeLessThan(0.994);
   });
 
-  it('narrows with a lower level', () => {
+  it('narrows with a lower level', async () => {
     const sample = [outcomes(50, 50)];
-    const wide = bootstrapMean(sample, { seed: 1 });
-    const narrow = bootstrapMean(sample, { seed: 1, level: 0.5 });
+    const wide = await bootstrapMean(sample, { seed: 1 });
+    const narrow = await bootstrapMean(sample, { seed: 1, level: 0.5 });
     expect(narrow.high - narrow.low).toBeLessThan(0.5 * (wide.high - wide.low));
   });
 
-  it('refuses an empty stratum', () => {
-    expect(() => bootstrapMean([[1], []], { seed: 1 })).toThrow(RangeError);
-    expect(() => bootstrapMean([], { seed: 1 })).toThrow(RangeError);
+  it('lets the event loop have its turns', async () => {
+    let turns = 0;
+    const timer = setInterval(() => turns++, 1);
+    await bootstrapMean([outcomes(300, 300)], { seed: 1, resamples: 60_000 });
+    clearInterval(timer);
+    expect(turns).toBeGreaterThan(2);
+  });
+
+  it('refuses an empty stratum', async () => {
+    await expect(bootstrapMean([[1], []], { seed: 1 })).rejects.toThrow(RangeError);
+    await expect(bootstrapMean([], { seed: 1 })).rejects.toThrow(RangeError);
   });
 });
 
@@ -94,8 +103,8 @@ describe('comparePaired()', () => {
   const b = [...repeat(100, true), ...repeat(20, false), ...repeat(44, true), ...repeat(36, false)];
 
   // Exact bootstrap distribution: a difference of trinomial(200; 0.1, 0.22) counts, summed with CPython.
-  it('gives the difference with the quantiles of the trinomial distribution', () => {
-    const { difference, onlyA, onlyB, pValue } = comparePaired([a], [b], precise);
+  it('gives the difference with the quantiles of the trinomial distribution', async () => {
+    const { difference, onlyA, onlyB, pValue } = await comparePaired([a], [b], precise);
     expect({ onlyA, onlyB }).toEqual({ onlyA: 20, onlyB: 44 });
     expect(difference.value).toBeCloseTo(0.12, 12);
     expect(Math.abs(difference.low - 0.045)).toBeLessThanOrEqual(1 / 200 + 1e-9);
@@ -103,8 +112,8 @@ describe('comparePaired()', () => {
     expect(pValue).toBe(mcNemarExact(20, 44));
   });
 
-  it('pools the discordant items of all strata and averages their differences', () => {
-    const comparison = comparePaired(
+  it('pools the discordant items of all strata and averages their differences', async () => {
+    const comparison = await comparePaired(
       [
         [true, false],
         [false, false, false, false],
@@ -121,7 +130,7 @@ describe('comparePaired()', () => {
     expect(comparison.difference.value).toBeCloseTo((1 / 2 + 1 / 4) / 2, 12);
   });
 
-  it('refuses outcomes of different items', () => {
-    expect(() => comparePaired([[true]], [[true, false]], { seed: 1 })).toThrow(RangeError);
+  it('refuses outcomes of different items', async () => {
+    await expect(comparePaired([[true]], [[true, false]], { seed: 1 })).rejects.toThrow(RangeError);
   });
 });

@@ -1,6 +1,7 @@
 /**
  * Confidence intervals of accuracies and paired comparison of two models on the same test items.
  */
+import { Breather } from '../engine/breather.ts';
 import { RandomStream } from '../engine/random.ts';
 
 export interface Estimate {
@@ -31,7 +32,10 @@ export interface BootstrapOptions {
  * @throws RangeError without strata or with an empty one
  * @see Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13
  */
-export function bootstrapMean(strata: readonly ArrayLike<number>[], options: BootstrapOptions): Estimate {
+export async function bootstrapMean(
+  strata: readonly ArrayLike<number>[],
+  options: BootstrapOptions,
+): Promise<Estimate> {
   const { seed, resamples = 2000, level = 0.95 } = options;
   if (strata.length === 0 || strata.some((stratum) => stratum.length === 0)) {
     throw new RangeError('a mean needs at least one item in every stratum');
@@ -39,10 +43,12 @@ export function bootstrapMean(strata: readonly ArrayLike<number>[], options: Boo
   const samples = strata.map((stratum) => Float64Array.from(stratum));
   const nextUint32 = fastUint32(new RandomStream(seed, 'bootstrap'));
   const means = new Float64Array(resamples);
+  const breather = new Breather();
   for (let resample = 0; resample < resamples; resample++) {
     let mean = 0;
     for (const sample of samples) mean += resampledSum(sample, nextUint32) / sample.length;
     means[resample] = mean / samples.length;
+    if (breather.isDue()) await breather.breathe();
   }
   means.sort();
   let value = 0;
@@ -114,11 +120,11 @@ export interface PairedComparison {
  *
  * @throws RangeError when the two differ in strata or items
  */
-export function comparePaired(
+export async function comparePaired(
   a: readonly Outcomes[],
   b: readonly Outcomes[],
   options: BootstrapOptions,
-): PairedComparison {
+): Promise<PairedComparison> {
   if (a.length !== b.length || a.some((stratum, index) => stratum.length !== b[index]!.length)) {
     throw new RangeError('a paired comparison needs the same items on both sides');
   }
@@ -132,7 +138,7 @@ export function comparePaired(
       return Number(rightB) - Number(rightA);
     }),
   );
-  return { difference: bootstrapMean(differences, options), pValue: mcNemarExact(onlyA, onlyB), onlyA, onlyB };
+  return { difference: await bootstrapMean(differences, options), pValue: mcNemarExact(onlyA, onlyB), onlyA, onlyB };
 }
 
 /**

@@ -41,7 +41,7 @@ interface Column {
  *
  * @throws PREDICTIONS_DIFFER when the runs differ in test items, prompts or scoring rules
  */
-export function compare(runs: readonly NamedPredictions[], strictness: Strictness): Comparison {
+export async function compare(runs: readonly NamedPredictions[], strictness: Strictness): Promise<Comparison> {
   const [first, ...others] = runs;
   if (first === undefined) throw new RangeError('nothing to compare');
   for (const other of others) checkComparable(first, other);
@@ -52,7 +52,7 @@ export function compare(runs: readonly NamedPredictions[], strictness: Strictnes
   const accuracies = new Map<string, Estimate>();
   for (const { name, outcomesOf } of results) {
     for (const column of columns) {
-      const estimate = accuracy(outcomesOf(column));
+      const estimate = await accuracy(outcomesOf(column));
       accuracies.set(`${name}_${column.metric}`, estimate);
       metrics[`${name}_${column.metric}`] = estimate;
     }
@@ -61,7 +61,7 @@ export function compare(runs: readonly NamedPredictions[], strictness: Strictnes
   for (const [index, run] of results.slice(1).entries()) {
     const previous = results[index]!;
     for (const column of columns) {
-      const paired = pairedAccuracies(previous.outcomesOf(column), run.outcomesOf(column));
+      const paired = await pairedAccuracies(previous.outcomesOf(column), run.outcomesOf(column));
       const name = `${run.name}_vs_${previous.name}_${column.metric}`;
       metrics[name] = paired.difference;
       metrics[`${name}_p`] = { value: paired.pValue };

@@ -22,7 +22,7 @@ export const compareStage = defineStage<CompareOptions>({
     for (const { name, predictions } of context.options.runs) {
       runs.push({ name, predictions: await readPredictions(predictions.path) });
     }
-    const { metrics, tables } = compare(runs, context.options.metric);
+    const { metrics, tables } = await compare(runs, context.options.metric);
     const file: MetricsFile = { version: 1, metrics };
     await writeFile(path.join(context.outputs['metrics']!, 'metrics.json'), `${JSON.stringify(file, null, 2)}\n`);
     return { metrics, tables };

@@ -9,6 +9,7 @@ import path from 'node:path';
 import { readEvalData } from '../../src/artifacts/eval-data.ts';
 import { type SplitPrediction, writePredictions } from '../../src/artifacts/predictions.ts';
 import type { EvalRow, EvaluationInfo, MetricsFile } from '../../src/artifacts/types.ts';
+import { Breather } from '../../src/engine/breather.ts';
 import type { Completion, GenerationRequest, Generator, SamplingOptions } from '../../src/engine/generate/types.ts';
 import { RandomStream } from '../../src/engine/random.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
@@ -57,10 +58,15 @@ interface TestItem {
 export async function evaluate(context: StageContext<EvalOptions>, model: EvaluatedModel): Promise<StageResult> {
   const { items, splits } = await planItems(context.options);
   const outputs = await generateOutputs(context, model, items);
-  const rows = items.map((item, index) => scored(item, outputs[index]!, context.options));
+  const rows: SplitPrediction[] = [];
+  const breather = new Breather();
+  for (const [index, item] of items.entries()) {
+    rows.push(scored(item, outputs[index]!, context.options));
+    if (breather.isDue()) await breather.breathe();
+  }
   warnOfCutOutputs(context, rows);
 
-  const metrics = accuracyMetrics(rows);
+  const metrics = await accuracyMetrics(rows);
   await writePredictions(context.outputs['predictions']!, { info: evaluationInfo(context, splits), rows });
   const file: MetricsFile = { version: 1, metrics };
   await writeFile(path.join(context.outputs['metrics']!, 'metrics.json'), `${JSON.stringify(file, null, 2)}\n`);
