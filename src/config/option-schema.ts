@@ -64,6 +64,14 @@ function newAjv(): Ajv2020 {
   return ajv;
 }
 
+let shared: Ajv2020 | undefined;
+
+/** One instance for all schemas, which have no ids: the drafts' own schemas are compiled once. */
+function theAjv(): Ajv2020 {
+  shared ??= newAjv();
+  return shared;
+}
+
 const checkers = new WeakMap<object, OptionChecker>();
 
 /** @throws STAGE_SCHEMA_INVALID when the stage's schema does not compile */
@@ -86,7 +94,7 @@ export function documentChecker(): OptionChecker {
 function compile(schema: object, owner: string): OptionChecker {
   let validate: ReturnType<Ajv2020['compile']>;
   try {
-    validate = newAjv().compile(prepared(schema) as object);
+    validate = theAjv().compile(prepared(schema) as object);
   } catch (cause) {
     throw new Fr1Error(
       'STAGE_SCHEMA_INVALID',
