@@ -1,6 +1,7 @@
 /** `fr1 run`: load, plan, lock the workspace, execute, show. Owns interrupts and exit codes; the executor does the work. */
 import { existsSync } from 'node:fs';
 import { arch, platform } from 'node:os';
+import { debugLevel } from '../errors/format.ts';
 import type { SessionPool } from '../pool/pool.ts';
 import { RunEventHub } from '../run/events.ts';
 import { executePlan } from '../run/executor.ts';
@@ -9,6 +10,7 @@ import { liveRenderer } from '../ui/live.ts';
 import { plainRenderer } from '../ui/plain.ts';
 import { closingLines, failureLines, tablesOf } from '../ui/summary.ts';
 import { type CliIo, isTerminal, shortPath, wantsColour, writeLines } from './io.ts';
+import { LoopWatch } from './loop-watch.ts';
 import { fr1Version, type RunFlags } from './main.ts';
 import type { PreparedPlan } from './prepare-plan.ts';
 import { preparePlan } from './prepare-plan.ts';
@@ -45,6 +47,8 @@ async function execute(
   const events = new RunEventHub();
   const view = openView(flags, io);
   events.subscribe(view.onEvent);
+  const loopWatch = debugLevel(io.env) >= 2 ? new LoopWatch() : undefined;
+  if (loopWatch) events.subscribe((event) => loopWatch.onEvent(event));
   const recorder = await RunRecorder.start(workspace, runId, events, {
     fr1: fr1Version(),
     node: process.versions.node,
@@ -68,6 +72,7 @@ async function execute(
     lease: async (request) => (await pool.open()).lease({ device: flags.device, ...request }),
   });
   await view.close();
+  if (loopWatch) writeLines(io.stderr, loopWatch.lines());
   const record = await recorder.close();
   // After an interrupt a session may still be computing; the end of the process frees it sooner.
   if (outcome.status !== 'interrupted') await pool.close();

@@ -12,9 +12,17 @@ export interface FormatOptions {
   readonly stack?: boolean;
 }
 
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** `FR1_DEBUG`: 1 stack traces of errors; 2 also the longest stall of the event loop in each stage. @default 0 */
+export function debugLevel(env: Environment): number {
+  const level = Number(env['FR1_DEBUG'] ?? 0);
+  return Number.isFinite(level) ? level : 0;
+}
+
 /** Whether `FR1_DEBUG` asks for stack traces. */
-export function wantsStack(env: Readonly<Record<string, string | undefined>>): boolean {
-  return Number(env['FR1_DEBUG'] ?? 0) >= 1;
+export function wantsStack(env: Environment): boolean {
+  return debugLevel(env) >= 1;
 }
 
 /** The process exit code for an error that ends a command: that of the catalogue, 130 after an abort, else 1. */
