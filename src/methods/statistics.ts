@@ -1,8 +1,9 @@
 /**
  * Confidence intervals of accuracies and paired comparison of two models on the same test items.
  */
-import { Breather } from '../engine/breather.ts';
+
 import { RandomStream } from '../engine/random.ts';
+import { isTurnDue, takeTurn } from '../engine/turn.ts';
 
 export interface Estimate {
   readonly value: number;
@@ -43,12 +44,11 @@ export async function bootstrapMean(
   const samples = strata.map((stratum) => Float64Array.from(stratum));
   const nextUint32 = fastUint32(new RandomStream(seed, 'bootstrap'));
   const means = new Float64Array(resamples);
-  const breather = new Breather();
   for (let resample = 0; resample < resamples; resample++) {
     let mean = 0;
     for (const sample of samples) mean += resampledSum(sample, nextUint32) / sample.length;
     means[resample] = mean / samples.length;
-    if (breather.isDue()) await breather.breathe();
+    if (isTurnDue()) await takeTurn();
   }
   means.sort();
   let value = 0;

@@ -9,9 +9,9 @@ import path from 'node:path';
 import { readEvalData } from '../../src/artifacts/eval-data.ts';
 import { type SplitPrediction, writePredictions } from '../../src/artifacts/predictions.ts';
 import type { EvalRow, EvaluationInfo, MetricsFile } from '../../src/artifacts/types.ts';
-import { Breather } from '../../src/engine/breather.ts';
 import type { Completion, GenerationRequest, Generator, SamplingOptions } from '../../src/engine/generate/types.ts';
 import { RandomStream } from '../../src/engine/random.ts';
+import { isTurnDue, takeTurn } from '../../src/engine/turn.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { accuracyMetrics, percentText } from '../../src/methods/accuracies.ts';
 import { scoreClosedWorld } from '../../src/methods/closed-world.ts';
@@ -59,10 +59,9 @@ export async function evaluate(context: StageContext<EvalOptions>, model: Evalua
   const { items, splits } = await planItems(context.options);
   const outputs = await generateOutputs(context, model, items);
   const rows: SplitPrediction[] = [];
-  const breather = new Breather();
   for (const [index, item] of items.entries()) {
     rows.push(scored(item, outputs[index]!, context.options));
-    if (breather.isDue()) await breather.breathe();
+    if (isTurnDue()) await takeTurn();
   }
   warnOfCutOutputs(context, rows);
 
