@@ -40,20 +40,26 @@ type CliOptions = Options & { encoding: 'utf8'; reject: false };
 export interface StartOptions {
   /** A process that hangs fails its test instead of outliving it. @default 60000 */
   readonly timeoutMs?: number;
+  /** `FR1_DEBUG`. @default none */
+  readonly debugLevel?: number;
 }
 
 /** A CLI that has been started. */
 export type CliProcess = ResultPromise<CliOptions>;
 
 /** Starts the built CLI (`npm run build` comes before) as a process of its own. */
-export function startCli(cwd: string, argv: readonly string[], { timeoutMs = 60_000 }: StartOptions = {}): CliProcess {
+export function startCli(
+  cwd: string,
+  argv: readonly string[],
+  { timeoutMs = 60_000, debugLevel }: StartOptions = {},
+): CliProcess {
   return execa(process.execPath, [BIN, ...argv], {
     cwd,
     reject: false,
     encoding: 'utf8',
     timeout: timeoutMs,
     killSignal: 'SIGKILL',
-    env: { FR1_EXTRA_STAGES: EXTRA_STAGES, FR1_DEBUG: '' },
+    env: { FR1_EXTRA_STAGES: EXTRA_STAGES, FR1_DEBUG: debugLevel === undefined ? '' : String(debugLevel) },
   });
 }
 

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { RunRecord, StageRecord } from '../../src/run/run-record.ts';
-import { type CliProcess, startCli } from './cli.ts';
+import { type CliProcess, type StartOptions, startCli } from './cli.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export const BASE_MODEL = join(ROOT, 'models', 'fr1-tiny');
@@ -34,14 +34,16 @@ export function startQuickstart(
   workspace: string,
   changes: readonly string[] = [],
   flags: readonly string[] = [],
+  options: StartOptions = {},
 ): CliProcess {
   const sets = [...SIZE, ...changes].flatMap((change) => ['--set', change]);
   const argv = ['run', join(ROOT, 'pipelines', 'quickstart.yaml'), '--workspace', workspace, ...sets, ...flags];
-  return startCli(ROOT, argv, { timeoutMs: 240_000 });
+  return startCli(ROOT, argv, { timeoutMs: 240_000, ...options });
 }
 
 export interface FinishedRun {
   readonly stdout: string;
+  readonly stderr: string;
   readonly record: RunRecord;
   stage(name: string): StageRecord;
   digest(stage: string, output?: string): string;
@@ -59,6 +61,7 @@ export async function finished(workspace: string, child: CliProcess): Promise<Fi
   };
   return {
     stdout: String(stdout),
+    stderr: String(stderr),
     record,
     stage,
     digest(name, output = 'model') {
