@@ -16,6 +16,8 @@ export default defineConfig({
       {
         test: {
           name: 'e2e',
+          // After the unit tests, which would take the processors that its time limits count on.
+          sequence: { groupOrder: 1 },
           include: ['test/e2e/**/*.e2e.test.ts'],
           testTimeout: 600_000,
           pool: 'forks',
