@@ -1,9 +1,9 @@
 /**
  * The base's pre-training data: chats about one image, from species and image seeds that no dataset ever uses.
  *
- * The base learns to perceive the attributes, how names are made, and to compare; it does not learn the task: no turn
- * asks one of the task's questions or answers with <think> and <answer> around a name. The words and tags of the task do
- * occur in turns about text, so that their embeddings are trained.
+ * The base learns to perceive the attributes, how names are made, to choose among options and to compare. It does not
+ * learn the task's form: no turn asks one of the task's questions or answers with <think> and <answer> around a name. The
+ * words and tags of the task do occur in turns about text, so that their embeddings are trained.
  */
 import { RandomStream } from '../../engine/random.ts';
 import { ATTRIBUTES } from './attributes.ts';
