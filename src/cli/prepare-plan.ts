@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { loadPipeline } from '../config/load.ts';
 import { planPipeline } from '../plan/plan.ts';
 import type { Numerics, Plan } from '../plan/types.ts';
+import { requireUsableDevice } from '../pool/devices.ts';
 import { currentNumerics } from '../run/numerics.ts';
 import { Workspace, workspaceBeside } from '../run/workspace.ts';
 import type { CliIo } from './io.ts';
@@ -16,6 +17,7 @@ export interface PreparedPlan {
 }
 
 export async function preparePlan(file: string, flags: PlanFlags, io: CliIo): Promise<PreparedPlan> {
+  requireUsableDevice(flags.device);
   const stages = await loadStages(io);
   const pipeline = await loadPipeline({ file, sets: flags.set, stages, cwd: io.cwd });
   const plan = planPipeline(pipeline, {

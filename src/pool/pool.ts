@@ -7,7 +7,7 @@ import { type OpenRuntimeOptions, openRuntime } from '../engine/session/open-run
 import type { RunOptions, Runtime, Session, ValueInfo } from '../engine/session/runtime.ts';
 import type { HostTensor } from '../engine/tensor.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
-import { didYouMean } from '../errors/nearest.ts';
+import { requireUsableDevice } from './devices.ts';
 import type { DeviceInfo, Lease, SharedSession } from './lease.ts';
 import { SessionCache, type SessionSource } from './session-cache.ts';
 
@@ -67,7 +67,7 @@ export class SessionPool {
    */
   static async open(options: SessionPoolOptions = {}): Promise<SessionPool> {
     const ids = new Set(options.devices ?? ['cpu']);
-    for (const id of ids) requireUsable(id);
+    for (const id of ids) requireUsableDevice(id);
     const runtime = await (options.openRuntime ?? openRuntime)({ threads: options.threads });
     return new SessionPool([...ids].map((id) => new PooledDevice(cpuInfo(id, runtime), runtime, options)));
   }
@@ -119,22 +119,11 @@ export class SessionPool {
     const [first] = this.#devices.values();
     const device = id === undefined ? first : this.#devices.get(id);
     if (device !== undefined) return device;
-    if (id !== undefined) requireUsable(id);
+    if (id !== undefined) requireUsableDevice(id);
     throw new Fr1Error('DEVICE_UNAVAILABLE', `the pool does not offer the device "${id}"`, {
       hint: `it offers ${[...this.#devices.keys()].join(', ') || 'none'}`,
     });
   }
-}
-
-/** Refuses every device but the CPU, saying why. */
-function requireUsable(id: string): void {
-  if (id === 'cpu') return;
-  if (/^(webgpu|cuda)(:\d+)?$/.test(id)) {
-    throw new Fr1Error('DEVICE_UNAVAILABLE', `the device "${id}" cannot be used yet: only the CPU is supported`, {
-      hint: 'run with --device cpu',
-    });
-  }
-  throw new Fr1Error('DEVICE_UNAVAILABLE', `there is no device "${id}"`, { hint: didYouMean(id, ['cpu'], 'devices') });
 }
 
 function cpuInfo(id: string, runtime: Runtime): DeviceInfo {

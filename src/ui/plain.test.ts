@@ -10,7 +10,7 @@ const at = (seconds: number, body: RunEventBody): RunEvent => ({
   time: new Date(START + 1000 * seconds).toISOString(),
 });
 const digest = `sha256:${'a'.repeat(64)}`;
-const path = '/work/.fr1/store/aaaa';
+const path = '/project/.fr1/store/aaaa';
 
 const progress = (seconds: number, done: number) =>
   at(seconds, { type: 'stage-progress', stage: 'sft', done, total: 600, unit: 'steps', note: 'loss 1.23' });
@@ -22,7 +22,7 @@ const EVENTS: readonly RunEvent[] = [
     run: '20260101-120000-000',
     pipeline: 'quickstart',
     file: 'pipelines/quickstart.yaml',
-    workspace: '/work/.fr1',
+    workspace: '/project/.fr1',
     seed: 1,
     device: 'cpu',
     stages: ['birds', 'sft', 'tapo', 'eval'].map((name) => ({ name, kind: name })),
@@ -136,7 +136,7 @@ describe('the summary', () => {
     const record = recordOf(EVENTS);
     const text = [...tablesOf(record), ...failureLines(record), ...closingLines(record)].join('\n');
     expect(text).toMatchInlineSnapshot(`
-      "Accuracy
+      "sft: Accuracy
       split       closed   open
       ------  ----------  -----
       seen    61.3 ± 4.6   40.0
@@ -155,7 +155,7 @@ describe('the summary', () => {
 
       failed in 1 min 41 s: 1 ran, 1 cached, 1 failed, 1 not run
       checkpoints:
-        sft.model  /work/.fr1/store/aaaa
+        sft.model  /project/.fr1/store/aaaa
       to see this again: fr1 show 20260101-120000-000"
     `);
   });

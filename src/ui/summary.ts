@@ -74,7 +74,8 @@ export function closingLines(record: RunRecord, options: SummaryOptions = {}): s
 export function tablesOf(record: RunRecord): string[] {
   const lines: string[] = [];
   for (const stage of record.stages) {
-    for (const table of stage.tables) lines.push(...tableLines(table), '');
+    for (const table of stage.tables)
+      lines.push(...tableLines({ ...table, title: `${stage.name}: ${table.title}` }), '');
   }
   const tableless = record.stages.filter((stage) => stage.tables.length === 0);
   const rows = tableless.flatMap((stage) =>

@@ -56,6 +56,33 @@ async function rewrite(options: Partial<RewriteOptions> = {}, seed = 1) {
 }
 
 describe('rewrite', () => {
+  it('adds a chat whose prompt offers the label among three others on request', async () => {
+    const rows = await imageData();
+    const { chats, counts } = await rewrite({ closedPrompts: 'compact' });
+    expect(counts).toEqual([16, 0]);
+    const places = rows.map(({ label }, i) => {
+      const [open, closed] = [chats[2 * i]!, chats[2 * i + 1]!];
+      expect(open.messages[0]!.content).toBe('<image>Which bird is in the image?');
+      const offered = /^<image>Which bird is in the image\? Options: (.*)\.$/
+        .exec(closed.messages[0]!.content)![1]!
+        .split(', ');
+      expect(new Set(offered).size).toBe(4);
+      expect(rejectionOf(closed.messages[1]!.content, label)).toBeNull();
+      return offered.indexOf(label);
+    });
+    expect(Math.min(...places)).toBeGreaterThanOrEqual(0);
+    expect(new Set(places).size).toBeGreaterThan(1);
+  });
+
+  it('offers other labels of the data for labels that are no species', async () => {
+    await imageData(Object.fromEntries(SPECIES.map((_, i) => [i, { label: `Fox ${i}` }])));
+    const { chats, counts } = await rewrite({ thoughts: false, closedPrompts: 'compact' });
+    expect(counts).toEqual([16, 0]);
+    const offered = chats[1]!.messages[0]!.content.split('Options: ')[1]!.replace('.', '').split(', ');
+    expect(offered).toContain('Fox 0');
+    expect(new Set(offered).size).toBe(4);
+  });
+
   it('writes a true thought for every image, with the image of that row', async () => {
     const rows = await imageData();
     const { chats, images, counts, tables, rejected, links } = await rewrite();

@@ -20,6 +20,8 @@ interface Reject {
 }
 
 const SHOWN_REJECTS = 10;
+/** Wrong options in a closed-world prompt. */
+const WRONG_OPTIONS = 3;
 
 export const rewriteStage = defineStage<RewriteOptions>({
   kind: 'rewrite',
@@ -40,7 +42,14 @@ export const rewriteStage = defineStage<RewriteOptions>({
     for (const [i, row] of rows.entries()) {
       context.signal.throwIfAborted();
       const stream = new RandomStream('rewrite', context.seed, row.id);
-      for (const options of closedPrompts === 'none' ? [null] : [null, optionsFor(row, trainClasses, stream)]) {
+      for (const options of closedPrompts === 'none'
+        ? [null]
+        : [null, optionsFor(row, info.classes, trainClasses, stream)]) {
+        if (options !== null && options.length <= WRONG_OPTIONS) {
+          const reason = `its data has only ${options.length} classes, too few for ${WRONG_OPTIONS + 1} options`;
+          rejects.push({ id: row.id, label: row.label, reason });
+          continue;
+        }
         const written = thoughts
           ? thoughtFor(row, trainClasses, options, stream)
           : { response: writeAnswer(row.label) };
@@ -101,11 +110,19 @@ function thoughtFor(
   return reason === null ? { response } : { reason };
 }
 
-/** Four labels, the row's among them, in random order. */
-function optionsFor(row: ImageRow, trainClasses: ReadonlySet<number>, stream: RandomStream): string[] {
+/** The row's label among three others of the training data, in random order: near ones for species, else any. */
+function optionsFor(
+  row: ImageRow,
+  classes: readonly string[],
+  trainClasses: ReadonlySet<number>,
+  stream: RandomStream,
+): string[] {
   const species = speciesNamed(row.label);
-  if (species === undefined) return [row.label];
-  return stream.shuffled([species, ...distractors(species, [...trainClasses], stream)]).map(nameOf);
+  const others =
+    species === undefined
+      ? stream.shuffled(classes.filter((name) => name !== row.label)).slice(0, WRONG_OPTIONS)
+      : distractors(species, [...trainClasses], stream).map(nameOf);
+  return stream.shuffled([row.label, ...others]);
 }
 
 function chat(row: ImageRow, prompt: string, response: string): SftRow {
