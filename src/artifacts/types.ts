@@ -11,6 +11,7 @@ export const ARTIFACT_TYPES = {
   checkpoint: 'a Hugging Face model folder: config.json, *.safetensors, tokenizer and processor files',
   predictions: 'one row per test item and mode: rows.jsonl (PredictionRow), evaluation.json (EvaluationInfo)',
   metrics: 'metrics.json (MetricsFile)',
+  rollouts: 'sampled answers of a policy with their rewards, for reading: rollouts.jsonl',
 } as const;
 
 export type ArtifactType = keyof typeof ARTIFACT_TYPES;

@@ -13,6 +13,7 @@ const MARKERS: Readonly<Record<ArtifactType, string>> = {
   checkpoint: 'config.json',
   predictions: 'rows.jsonl',
   metrics: 'metrics.json',
+  rollouts: 'rollouts.jsonl',
 };
 
 export interface LocalInputProblem {

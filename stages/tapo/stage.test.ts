@@ -1,5 +1,5 @@
 /** The stage on a tiny model that first learns the form of an answer, but only guesses which colour is right. */
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -112,7 +112,6 @@ async function train(options: Partial<TapoOptions> = {}, settings: FakeContextSe
   );
   const { metrics } = await tapoStage.run(context);
   const output = context.outputs['model']!;
-  const rolloutFolder = path.join(context.state, 'rollouts');
   return {
     metrics: metrics!,
     curve: [...context.curve],
@@ -121,9 +120,9 @@ async function train(options: Partial<TapoOptions> = {}, settings: FakeContextSe
     notes: context.progressed.map(({ note }) => note),
     bytes: await readFile(path.join(output, 'model.safetensors')),
     vision: openCheckpoint(output).readFloat32('visual.blocks.0.attn.qkv.weight').data.slice(),
-    samples: existsSync(rolloutFolder)
-      ? readdirSync(rolloutFolder).map((name) => readFileSync(path.join(rolloutFolder, name), 'utf8'))
-      : [],
+    samples: (await readFile(path.join(context.outputs['samples']!, 'rollouts.jsonl'), 'utf8'))
+      .split('\n')
+      .filter(Boolean),
   };
 }
 
@@ -140,8 +139,9 @@ describe('tapo', () => {
     expect(metrics['accuracy']!.value).toBeGreaterThan(0.75);
     expect(metrics['reward']!.value).toBeGreaterThan(metrics['firstReward']!.value + 0.2);
     expect(notes).toContainEqual(expect.stringMatching(/^reward 0\.\d{3} {2}accuracy 0\.\d{3}$/));
-    expect(samples).toHaveLength(30);
-    const first = JSON.parse(samples[0]!.split('\n')[0]!) as Record<string, unknown>;
+    // 30 steps, the first two groups of each, six answers on each of two images.
+    expect(samples).toHaveLength(30 * 2 * 12);
+    const first = JSON.parse(samples[0]!) as Record<string, unknown>;
     expect(first).toMatchObject({ step: 1, view: 'anchor', format: 1 });
     expect(messages.join('\n')).toContain('negativeKl 0.01, ownEntropy 0.03');
   });

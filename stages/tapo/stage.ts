@@ -1,5 +1,6 @@
 /** Triplet-augmented policy optimisation: the second stage of Fine-R1. The algorithm is src/engine/recipes/tapo.ts. */
-import { mkdir } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { writeJsonLines } from '../../src/artifacts/json-lines.ts';
 import { needsNegative, type TapoTerms } from '../../src/engine/loss/tapo.ts';
@@ -21,14 +22,20 @@ import { questionOf, readTriplets, type TripletQuestion } from './questions.ts';
 
 type Report = TapoReport<TripletQuestion>;
 
+/** Folder of the state that keeps samples step by step. */
+const SAMPLE_FOLDER = 'rollouts';
+
 export const tapoStage = defineStage<TapoOptions>({
   kind: 'tapo',
   summary: 'Trains a model by reinforcement on triplets of images.',
-  version: 1,
+  version: 2,
   schema: loadStageSchema(import.meta.url),
-  outputs: { model: { type: 'checkpoint', description: 'the trained model with the tokenizer of the first' } },
+  outputs: {
+    model: { type: 'checkpoint', description: 'the trained model with the tokenizer of the first' },
+    samples: { type: 'rollouts', description: 'answers of the first groups of every step with their rewards' },
+  },
   metrics: ['reward', 'accuracy', 'format', 'firstReward', 'keptShare', 'skippedSteps'],
-  cosmeticOptions: ['saveEvery', 'sampleGroups'],
+  cosmeticOptions: ['saveEvery'],
   resources: () => ({ device: true }),
   validate,
   async run(context) {
@@ -106,6 +113,13 @@ export const tapoStage = defineStage<TapoOptions>({
           onWarning: (message) => context.warn(message),
           async onStep(report) {
             note = `reward ${report.score.overall.toFixed(3)}  accuracy ${report.score.accuracy.toFixed(3)}`;
+            if (report.keptGroups < options.groupsPerStep / 2) {
+              context.warn(
+                `step ${report.step} learns from ${report.keptGroups} of ${options.groupsPerStep} groups: in the other ` +
+                  `${report.drawn.length - report.keptGroups} all answers were right or all wrong (accuracy ` +
+                  `${report.score.accuracy.toFixed(2)}; near 0, fine-tune longer; near 1, there is little left to win)`,
+              );
+            }
             showProgress(report.step);
             context.metric(report.step, curveValues(report, text, info.classes));
             await keepSamples(context, report, text);
@@ -113,6 +127,7 @@ export const tapoStage = defineStage<TapoOptions>({
         },
       );
       await save(context.outputs['model']!, options.dtype);
+      await gatherSamples(context);
       const recent = (of: (score: Report['score']) => number) => ({
         value: summary.recent.reduce((sum, score) => sum + of(score), 0) / summary.recent.length,
       });
@@ -241,6 +256,14 @@ function curveValues(
   };
 }
 
+/** Joins the samples of all steps into one file of the output. */
+async function gatherSamples(context: StageContext<TapoOptions>): Promise<void> {
+  const folder = path.join(context.state, SAMPLE_FOLDER);
+  const names = existsSync(folder) ? (await readdir(folder)).sort() : [];
+  const parts = await Promise.all(names.map((name) => readFile(path.join(folder, name), 'utf8')));
+  await writeFile(path.join(context.outputs['samples']!, 'rollouts.jsonl'), parts.join(''));
+}
+
 /** Writes answers of the step's first groups; a step that is repeated after a crash writes the same again. */
 async function keepSamples(
   context: StageContext<TapoOptions>,
@@ -261,7 +284,7 @@ async function keepSamples(
       ...score,
     })),
   );
-  const folder = path.join(context.state, 'rollouts');
+  const folder = path.join(context.state, SAMPLE_FOLDER);
   await mkdir(folder, { recursive: true });
   await writeJsonLines(path.join(folder, `step-${String(report.step).padStart(6, '0')}.jsonl`), lines);
 }
