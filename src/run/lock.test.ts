@@ -52,12 +52,12 @@ describe('lockWorkspace()', () => {
 
   it.runIf(process.platform === 'linux')('takes over from a process that nobody has reaped', async () => {
     const folder = await temporaryFolder();
-    // The inner shell ends at once; its parent has become a program that does not wait for it.
-    const parent = spawn('sh', ['-c', 'sh -c : & echo $!; exec sleep 30'], { stdio: ['ignore', 'pipe', 'ignore'] });
+    // The child outlives the shell, which becomes a program that does not wait for it.
+    const parent = spawn('sh', ['-c', 'sleep 0.3 & echo $!; exec sleep 30'], { stdio: ['ignore', 'pipe', 'ignore'] });
     try {
       const [printed] = (await once(parent.stdout, 'data')) as [Buffer];
       const pid = Number(printed.toString());
-      await expect.poll(() => readFile(`/proc/${pid}/stat`, 'utf8')).toMatch(/\) Z /);
+      await expect.poll(() => readFile(`/proc/${pid}/stat`, 'utf8'), { timeout: 10_000 }).toMatch(/\) Z /);
       await writeFile(join(folder, 'lock'), JSON.stringify({ pid, host: hostname(), startedAt: 'then' }));
       await using lock = await lockWorkspace(folder);
       expect(lock.recoveredFrom).toBe(pid);
