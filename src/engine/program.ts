@@ -7,7 +7,7 @@ import { evaluateDim, formatShape, solveDim } from './autodiff/dim.ts';
 import type { Graph, Value } from './autodiff/graph.ts';
 import { type EmittedModel, type ExternalWeight, emitModel, resolveShape } from './onnx/emitter.ts';
 import type { Provider, Session, SessionOptions } from './session/runtime.ts';
-import { type DType, type HostTensor, int64, sizeOf, type TensorData } from './tensor.ts';
+import { emptyData, type HostTensor, int64, sizeOf } from './tensor.ts';
 
 export type Feeds = Readonly<Record<string, HostTensor>>;
 
@@ -28,22 +28,6 @@ export interface RunProgramOptions {
   readonly signal?: AbortSignal | undefined;
   /** Outputs to write in place; others are allocated. */
   readonly into?: Readonly<Record<string, HostTensor>>;
-}
-
-export function emptyData(dtype: DType, size: number): TensorData {
-  switch (dtype) {
-    case 'float32':
-      return new Float32Array(size);
-    case 'float16':
-    case 'bfloat16':
-      return new Uint16Array(size);
-    case 'int32':
-      return new Int32Array(size);
-    case 'int64':
-      return new BigInt64Array(size);
-    case 'bool':
-      return new Uint8Array(size);
-  }
 }
 
 export class Program {

@@ -65,3 +65,22 @@ export function int64(shape: readonly number[], values: ArrayLike<number>): Host
   }
   return { dtype: 'int64', shape, data };
 }
+
+/** Zero-filled elements of a dtype. */
+export function emptyData(dtype: DType, size: number): TensorData {
+  switch (dtype) {
+    case 'float32':
+      return new Float32Array(size);
+    case 'float16':
+    case 'bfloat16':
+      return new Uint16Array(size);
+    case 'int32':
+      return new Int32Array(size);
+    case 'int64':
+      return new BigInt64Array(size);
+    case 'bool':
+      return new Uint8Array(size);
+    default:
+      return dtype satisfies never;
+  }
+}

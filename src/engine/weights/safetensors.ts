@@ -9,7 +9,7 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { Fr1Error } from '../../errors/fr1-error.ts';
-import { BYTES_PER_ELEMENT, type DataOf, type DType, type HostTensor, sizeOf } from '../tensor.ts';
+import { BYTES_PER_ELEMENT, type DType, emptyData, type HostTensor, sizeOf } from '../tensor.ts';
 import { bfloat16ToFloat32, type FloatDType, float16ToFloat32, fromFloat32, toFloat32 } from './convert.ts';
 
 /** Bits per element of every element type that the format knows. */
@@ -109,7 +109,7 @@ export function openSafetensors(path: string): SafetensorsFile {
     if (hostDType === undefined) {
       throw new Fr1Error('DTYPE_MISMATCH', `tensor "${name}" of ${path} has dtype ${dtype}, which is not supported`);
     }
-    const data = allocate(hostDType, sizeOf(shape));
+    const data = emptyData(hostDType, sizeOf(shape));
     const bytes = new Uint8Array(data.buffer, data.byteOffset, byteLength);
     withFile(path, (file) => readRange(file, path, offset, bytes));
     return { dtype: hostDType, shape, data };
@@ -148,24 +148,6 @@ export function openSafetensors(path: string): SafetensorsFile {
   }
 
   return { path, names, metadata, has: (name) => tensors.has(name), info, read, readFloat32 };
-}
-
-function allocate(dtype: DType, size: number): DataOf[DType] {
-  switch (dtype) {
-    case 'float32':
-      return new Float32Array(size);
-    case 'float16':
-    case 'bfloat16':
-      return new Uint16Array(size);
-    case 'int32':
-      return new Int32Array(size);
-    case 'int64':
-      return new BigInt64Array(size);
-    case 'bool':
-      return new Uint8Array(size);
-    default:
-      return dtype satisfies never;
-  }
 }
 
 function withFile<T>(path: string, use: (file: number) => T): T {
