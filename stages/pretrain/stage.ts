@@ -37,7 +37,7 @@ const PROBES = 512;
 export const pretrainStage = defineStage<PretrainOptions>({
   kind: 'pretrain',
   summary: 'Trains a small vision-language model from random weights on a procedural world.',
-  version: 1,
+  version: 2,
   schema: loadStageSchema(import.meta.url),
   outputs: { model: { type: 'checkpoint', description: 'the trained model with its tokenizer' } },
   metrics: ['loss', ...ATTRIBUTES.map(({ key }) => `${key}_accuracy`)],
@@ -142,7 +142,7 @@ function makeConfig(sizes: PretrainOptions['architecture']): Record<string, unkn
       temporal_patch_size: 2,
       spatial_merge_size: 2,
       tokens_per_second: 2,
-      window_size: IMAGE_SIDE,
+      window_size: IMAGE_SIDE / 2,
       fullatt_block_indexes: Array.from({ length: sizes.visionLayers }, (_, i) => i).filter((i) => i % 2 === 1),
     },
   };

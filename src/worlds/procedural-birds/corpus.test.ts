@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { baseMessages, baseSample } from './corpus.ts';
 import { QUESTIONS } from './questions.ts';
-import { differingAttribute, speciesNamed } from './species.ts';
+import { describe as describeSpecies, speciesNamed } from './species.ts';
+import { BASE_SPECIES } from './split.ts';
 
 const SAMPLES = Array.from({ length: 3000 }, (_, index) => baseMessages(1, index).messages);
 
@@ -30,15 +31,22 @@ describe('baseMessages()', () => {
     }
   });
 
-  it('offers options that all differ in one and the same attribute, so that no list gives the answer away', () => {
-    const lists = SAMPLES.flat().flatMap(({ content }) => /Options: (.+)\.$/.exec(content)?.[1] ?? []);
-    expect(lists.length).toBeGreaterThan(100);
-    for (const list of lists) {
-      const species = list.split(', ').map((name) => speciesNamed(name)!);
-      const attributes = species.flatMap((a) => species.filter((b) => b !== a).map((b) => differingAttribute(a, b)));
-      expect(species.length).toBeGreaterThanOrEqual(2);
-      expect(new Set(attributes).size).toBe(1);
+  it('never names the bird in the image and never offers names to choose from', () => {
+    let names = 0;
+    for (let index = 0; index < 3000; index++) {
+      const { species, messages } = baseMessages(2, index);
+      const text = messages.map(({ content }) => content).join('\n');
+      expect(text).not.toMatch(/option.*:/i);
+      for (const { role, content } of messages) {
+        if (role !== 'assistant' || speciesNamed(content.slice(0, -1)) === undefined) continue;
+        names++;
+        // Such a reply follows from the description in its own question, which is of a species drawn apart.
+        const ask = messages[messages.findIndex((message) => message.content === content) - 1]!.content;
+        expect(ask).toContain(describeSpecies(speciesNamed(content.slice(0, -1))!));
+      }
+      expect(BASE_SPECIES).toContain(species);
     }
+    expect(names).toBeGreaterThan(300);
   });
 
   it('is fixed by seed and index', () => {

@@ -1,9 +1,10 @@
 /**
  * The base's pre-training data: chats about one image, from species and image seeds that no dataset ever uses.
  *
- * The base learns to perceive the attributes, how names are made, to choose among options and to compare. It does not
- * learn the task's form: no turn asks one of the task's questions or answers with <think> and <answer> around a name. The
- * words and tags of the task do occur in turns about text, so that their embeddings are trained.
+ * The base learns to perceive the attributes, to describe, and - in turns about text alone - how names follow from
+ * descriptions and what tells two names apart. It does not learn the task: no turn names the bird in the image or offers
+ * names to choose from, none asks one of the task's questions, and none has <think> and <answer> around a name. The words
+ * and tags of the task do occur in turns about text, so that their embeddings are trained.
  */
 import { RandomStream } from '../../engine/random.ts';
 import { ATTRIBUTES } from './attributes.ts';
@@ -29,52 +30,31 @@ interface Turn {
   readonly reply: string;
 }
 
-/** A base species that differs from `species` in one attribute, as far as the base has one. */
+/** Base species that differ from `species` in one attribute; at most `wanted`, in random order. */
 function similarBase(species: number, stream: RandomStream, wanted: number): number[] {
   return stream.shuffled(neighbours(species).filter(isBaseSpecies)).slice(0, wanted);
 }
 
-/**
- * Base species that differ from `species` and from each other in one and the same attribute, so that a list of them does
- * not give its centre away.
- */
-function siblings(species: number, stream: RandomStream, wanted: number): number[] {
-  const near = neighbours(species).filter(isBaseSpecies);
-  const first = stream.choice(near);
-  const attribute = differingAttribute(species, first);
-  const line = near.filter((other) => differingAttribute(species, other) === attribute);
-  return stream.shuffled(line).slice(0, wanted);
-}
-
-/** Turns that can only be answered by looking. */
+/** Turns that can only be answered by looking. None of them names the bird. */
 function lookingTurn(kind: number, species: number, stream: RandomStream): Turn {
-  const name = nameOf(species);
-  switch (kind) {
-    case 0:
-      return {
-        ask: stream.choice(['Describe this bird.', 'What does it look like?', 'Describe the image.']),
-        reply: `${describe(species)}.`,
-      };
-    case 1:
-      return { ask: stream.choice(['What bird is this?', 'What is it called?']), reply: `${name}.` };
-    case 2: {
-      const i = stream.integer(ATTRIBUTES.length);
-      const noun = ATTRIBUTES[i]!.noun;
-      return {
-        ask: stream.choice([`What ${noun}?`, `Look at the ${noun}.`, `Describe the ${noun}.`]),
-        reply: `${phrase(i, traitsOf(species)[i]!)}.`,
-      };
-    }
-    case 3: {
-      const options = stream.shuffled([species, ...siblings(species, stream, 3)]).map(nameOf);
-      return { ask: `What bird is this? Options: ${options.join(', ')}.`, reply: `${name}.` };
-    }
-    default: {
-      const [other] = similarBase(species, stream, 1);
-      const pair = stream.shuffled([species, other!]).map(nameOf);
-      return { ask: `Is it ${pair[0]} or ${pair[1]}?`, reply: `${name}, ${reason(species, other!)}.` };
-    }
+  if (kind === 0) {
+    return {
+      ask: stream.choice(['Describe this bird.', 'What does it look like?', 'Describe the image.']),
+      reply: `${describe(species)}.`,
+    };
   }
+  const i = stream.integer(ATTRIBUTES.length);
+  const { noun, values } = ATTRIBUTES[i]!;
+  const value = traitsOf(species)[i]!;
+  if (kind === 1) {
+    return {
+      ask: stream.choice([`What ${noun}?`, `Look at the ${noun}.`, `Describe the ${noun}.`]),
+      reply: `${phrase(i, value)}.`,
+    };
+  }
+  const others = values.map((_, other) => other).filter((other) => other !== value);
+  const pair = stream.shuffled([value, stream.choice(others)]).map((of) => values[of]!.word);
+  return { ask: `Look at the ${noun}: ${pair[0]} or ${pair[1]}?`, reply: `${phrase(i, value)}.` };
 }
 
 /** e.g. `the crown is red, not green` */
@@ -92,7 +72,10 @@ function knowingTurn(kind: number, species: number, stream: RandomStream): Turn 
   const [first, second] = similarBase(species, stream, 2);
   switch (kind) {
     case 0:
-      return { ask: `Name a bird with ${describe(species)}.`, reply: `${name}.` };
+      return {
+        ask: stream.choice([`Name a bird with ${describe(species)}.`, `A bird has ${describe(species)}. Which bird?`]),
+        reply: `${name}.`,
+      };
     case 1:
       return { ask: `How does ${name} look?`, reply: `${describe(species)}.` };
     case 2:
@@ -141,20 +124,18 @@ function echoTurn(stream: RandomStream): Turn {
   return { ask: `${words} Repeat.`, reply: `Again: ${words}` };
 }
 
-const LOOKING_KINDS = 5;
-const KNOWING_KINDS = 6;
+const LOOKING_KINDS = 3;
+/** Kinds of knowing turns, as often as they stand here: how a name follows from a description is the most of it. */
+const KNOWING_KINDS = [0, 0, 0, 1, 1, 2, 3, 3, 4, 5] as const;
 
-/** The texts of sample `index`: two or three turns, the first of which looks at the whole bird. */
+/** The texts of sample `index`: two or three turns, one of which looks at the whole bird. */
 export function baseMessages(seed: number, index: number): { species: number; messages: ChatMessage[] } {
   const stream = new RandomStream('procedural-birds', 'corpus', seed, index);
   const species = stream.choice(BASE_SPECIES);
-  const first = stream.integer(2);
-  const turns = [lookingTurn(first, species, stream)];
-  const other = stream.uniform();
-  if (other < 0.2) turns.push(lookingTurn(1 - first, species, stream));
-  else if (other < 0.75) turns.push(lookingTurn(2 + stream.integer(LOOKING_KINDS - 2), species, stream));
-  if (turns.length === 1 || stream.uniform() < 0.6) {
-    turns.push(knowingTurn(stream.integer(KNOWING_KINDS), stream.choice(BASE_SPECIES), stream));
+  const turns = [lookingTurn(0, species, stream)];
+  if (stream.uniform() < 0.5) turns.push(lookingTurn(1 + stream.integer(LOOKING_KINDS - 1), species, stream));
+  if (turns.length === 1 || stream.uniform() < 0.7) {
+    turns.push(knowingTurn(stream.choice(KNOWING_KINDS), stream.choice(BASE_SPECIES), stream));
   }
   // The image stands before the first turn, whichever that is.
   const messages = stream.shuffled(turns).flatMap((turn, i): ChatMessage[] => [

@@ -67,7 +67,7 @@ describe('the base corpus', () => {
   it('never shows or names a dataset species', () => {
     const names = DATASET_SPECIES.map(nameOf);
     const texts: string[] = [];
-    for (let index = 0; index < 3000; index++) {
+    for (let index = 0; index < 8000; index++) {
       const { species, messages } = baseMessages(1, index);
       expect(BASE_SPECIES).toContain(species);
       texts.push(...messages.map((message) => message.content));
