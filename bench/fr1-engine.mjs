@@ -21,6 +21,7 @@ import { RandomStream } from '../dist/src/engine/random.js';
 import { openRuntime } from '../dist/src/engine/session/open-runtime.js';
 import { float32 } from '../dist/src/engine/tensor.js';
 import { openCheckpoint, saveCheckpoint } from '../dist/src/engine/weights/checkpoint.js';
+import { MemoryWeights, ModelWeights } from '../dist/src/engine/weights/model-weights.js';
 import {
   GRID,
   IMAGE_TOKEN,
@@ -86,8 +87,8 @@ const REQUESTS = {
       optimizer = await AdamW.create(source, model.store);
       gradients = model.store.buffer();
     } else {
-      const weights = Object.fromEntries(checkpoint.parameters.map(({ name }) => [name, checkpoint.readFloat32(name)]));
-      generator = createGenerator(source, config, weights);
+      const weights = new MemoryWeights(checkpoint.parameters.map(({ name }) => [name, checkpoint.readFloat32(name)]));
+      generator = createGenerator(source, config, ModelWeights.frozen(weights));
     }
     return { versions: { onnxruntime: runtime.version, runtime: runtime.name, node: process.versions.node } };
   },

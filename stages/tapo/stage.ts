@@ -43,7 +43,7 @@ export const tapoStage = defineStage<TapoOptions>({
     const source = sourceOfLease(context.lease);
     const { model, processor, save } = await openTrainingModel(source, options.model.path, options.trainable);
     const optimizer = await AdamW.create(source, model.store, { weightDecay: options.weightDecay });
-    const generator = createGenerator(source, model.config, model.store.tensors, {
+    const generator = createGenerator(source, model.config, model.weights, {
       maxBatch: options.generationBatch,
     });
     try {

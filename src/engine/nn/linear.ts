@@ -1,7 +1,8 @@
 /** Layers that models share. */
-import type { Graph, Value } from '../autodiff/graph.ts';
+import type { Value } from '../autodiff/graph.ts';
 import { Add } from '../ops/add.ts';
 import { Gemm } from '../ops/gemm.ts';
+import type { ModelGraph } from './model-graph.ts';
 
 /**
  * y = x W^T + b, with the weight stored as Hugging Face stores it.
@@ -9,13 +10,13 @@ import { Gemm } from '../ops/gemm.ts';
  * x [N, in], `${name}.weight` [out, in], `${name}.bias` [out] where `bias` is set -> [N, out]
  */
 export function linear(
-  graph: Graph,
+  graph: ModelGraph,
   x: Value,
   name: string,
   outputSize: number,
   options: { bias?: boolean } = {},
 ): Value {
-  const weight = graph.parameter(`${name}.weight`, [outputSize, x.dim(1)]);
+  const weight = graph.weight(`${name}.weight`, [outputSize, x.dim(1)]);
   const y = Gemm(x, weight, { transB: true });
-  return options.bias ? Add(y, graph.parameter(`${name}.bias`, [outputSize])) : y;
+  return options.bias ? Add(y, graph.weight(`${name}.bias`, [outputSize])) : y;
 }

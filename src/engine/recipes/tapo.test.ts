@@ -77,7 +77,7 @@ async function train(
   const model = new TrainingModel(source, config);
   initialiseWeights(model.store, config, 3);
   const optimizer = await AdamW.create(source, model.store, { weightDecay: 0.01 });
-  const generator = createGenerator(source, config, model.store.tensors);
+  const generator = createGenerator(source, config, model.weights);
   const reports: TapoReport[] = [];
   const warnings: string[] = [];
   const options: TapoOptions = {

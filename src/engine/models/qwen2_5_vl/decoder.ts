@@ -7,13 +7,11 @@
  *
  * Named sizes: B prompts of T tokens (prefill); S sequences with P cached time steps (decode).
  */
-import { Graph, type Value } from '../../autodiff/graph.ts';
+import type { Graph, Value } from '../../autodiff/graph.ts';
 import type { Scores } from '../../generate/sampler.ts';
-import { attention } from '../../nn/attention.ts';
+import { ModelGraph, type WeightLayout } from '../../nn/model-graph.ts';
 import { Add } from '../../ops/add.ts';
 import { CachedAttention } from '../../ops/cached-attention.ts';
-import { Embedding } from '../../ops/embedding.ts';
-import { GatherRows } from '../../ops/gather-rows.ts';
 import { Mul } from '../../ops/mul.ts';
 import { Reshape } from '../../ops/reshape.ts';
 import { Softmax } from '../../ops/softmax.ts';
@@ -21,8 +19,9 @@ import { Transpose } from '../../ops/transpose.ts';
 import type { HostTensor } from '../../tensor.ts';
 import { MASKED } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
-import { embedTokens, textHead, textInputs, textModel } from './text.ts';
-import { type VisionLayoutKind, visionInputs, visionModel } from './vision.ts';
+import { forward } from './forward.ts';
+import { textHead, textModel, tokenEmbeddings } from './text.ts';
+import type { VisionLayoutKind } from './vision.ts';
 
 export interface GenerationGraph {
   readonly graph: Graph;
@@ -35,44 +34,29 @@ export function prefillGraph(
   config: Qwen25VLConfig,
   visionKind: VisionLayoutKind | null,
   scores: Scores,
+  layout?: WeightLayout,
 ): GenerationGraph {
-  const graph = new Graph();
-  const text = textInputs(graph, config.text);
-  const imageEmbeddings = visionKind
-    ? graph.scope('vision', () => visionModel(graph, config.vision, visionInputs(graph, config.vision, visionKind)))
-    : null;
-  const images = imageEmbeddings && {
-    embeddings: imageEmbeddings,
-    index: graph.input('slot', 'int32', ['B*T']),
-    uses: graph.input('slot_uses', 'int32', [imageEmbeddings.dim(0), 'R']),
-  };
+  const graph = new ModelGraph(layout);
   const outputs: Record<string, Value> = {};
-  const embeddings = embedTokens(graph, config, text, images);
-  const hidden = textModel(graph, config.text, embeddings, text, (q, k, v, layer) => {
+  const { logits } = forward(graph, config, visionKind, (k, v, layer) => {
     outputs[`k${layer}`] = Transpose(k, [2, 0, 1, 3]);
     outputs[`v${layer}`] = Transpose(v, [2, 0, 1, 3]);
-    return attention(q, k, v, text.bias);
   });
-  const last = GatherRows(
-    hidden,
-    graph.input('label_index', 'int32', ['N']),
-    graph.input('label_uses', 'int32', ['B*T', 1]),
-  );
-  outputs['scores'] = scoresOf(graph, textHead(graph, config, last), scores);
+  outputs['scores'] = scoresOf(graph, logits, scores);
   return { graph, outputs };
 }
 
 /** One token of every sequence to the scores of the next [S, V], and its keys and values [S, K, D]. */
-export function decodeGraph(config: Qwen25VLConfig, scores: Scores): GenerationGraph {
-  const { vocabSize, hiddenSize, headDim, numKeyValueHeads: groups } = config.text;
-  const graph = new Graph();
+export function decodeGraph(config: Qwen25VLConfig, scores: Scores, layout?: WeightLayout): GenerationGraph {
+  const { headDim, numKeyValueHeads: groups } = config.text;
+  const graph = new ModelGraph(layout);
   const ids = graph.input('ids', 'int32', ['S']);
   const cos = graph.input('cos', 'float32', ['S', 1, headDim / 2]);
   const sin = graph.input('sin', 'float32', ['S', 1, headDim / 2]);
   const timeMajor = graph.input('mask', 'float32', ['P', 'S']);
   const mask = Reshape(Transpose(timeMajor, [1, 0]), ['S', 1, 1, 'P']);
   const outputs: Record<string, Value> = {};
-  const embeddings = Embedding(graph.parameter('model.embed_tokens.weight', [vocabSize, hiddenSize]), ids);
+  const embeddings = tokenEmbeddings(graph, config, ids);
   const hidden = textModel(graph, config.text, embeddings, { cos, sin }, (q, k, v, layer) => {
     const pastK = graph.input(`past_k${layer}`, 'float32', ['P', 'S', groups, headDim]);
     const pastV = graph.input(`past_v${layer}`, 'float32', ['P', 'S', groups, headDim]);

@@ -15,6 +15,7 @@ import { RandomStream } from '../../random.ts';
 import { openRuntime } from '../../session/open-runtime.ts';
 import type { Runtime } from '../../session/runtime.ts';
 import { openCheckpoint, saveCheckpoint } from '../../weights/checkpoint.ts';
+import { MemoryWeights, ModelWeights } from '../../weights/model-weights.ts';
 import { openSafetensors } from '../../weights/safetensors.ts';
 import { buildBatch, type Row } from './batch.ts';
 import { parseConfig } from './config.ts';
@@ -57,7 +58,9 @@ function loaded(name: (typeof CASES)[number]) {
   const generated = numbers(join(dir, 'expected_generate.safetensors'), 'generated');
   const perRow = generated.length / rows;
   const greedy = requests.map((_, b) => generated.slice(b * perRow, (b + 1) * perRow));
-  const weights = Object.fromEntries(checkpoint.parameters.map((p) => [p.name, checkpoint.readFloat32(p.name)]));
+  const weights = ModelWeights.frozen(
+    new MemoryWeights(checkpoint.parameters.map(({ name }) => [name, checkpoint.readFloat32(name)])),
+  );
   return { config, checkpoint, requests, greedy, weights };
 }
 
@@ -115,7 +118,7 @@ async function teacherForced(
   const { graph, logits } = logProbGraph(config, batch.visionKind);
   const program = await Program.compile(bareSource(runtime), graph, { logits }, { key: 'teacher-forced' });
   const feeds = Object.fromEntries(
-    program.feeds.map((feed) => [feed.name, batch.feeds[feed.name] ?? weights[feed.name]!]),
+    program.feeds.map((feed) => [feed.name, batch.feeds[feed.name] ?? weights.tensor(feed.name)]),
   );
   const { data, shape } = (await program.run(feeds))['logits']!;
   const width = shape[1]!;
@@ -279,7 +282,7 @@ describe('generate()', () => {
   it('reads the weights anew, so that it follows training', async () => {
     const { config, requests, checkpoint, greedy } = loaded('tiny_tied');
     const model = new TrainingModel(bareSource(runtime), config);
-    const live = createGenerator(bareSource(runtime), config, model.store.tensors);
+    const live = createGenerator(bareSource(runtime), config, model.weights);
     const zero = await live.generate(requests, GREEDY, {});
     expect(tokensOf(zero)).not.toEqual(greedy.map((tokens) => [tokens]));
     for (const { name } of checkpoint.parameters) checkpoint.readFloat32(name, model.store.tensor(name).data);
@@ -343,7 +346,7 @@ describe('openVisionLanguageModel()', () => {
     try {
       const files = fixture('tokenizer_tiny');
       const rawConfig = JSON.parse(readFileSync(join(files, 'config.json'), 'utf8')) as Record<string, unknown>;
-      const { config, store } = new TrainingModel(bareSource(runtime), parseConfig(rawConfig));
+      const { config, store, weights } = new TrainingModel(bareSource(runtime), parseConfig(rawConfig));
       initialiseWeights(store, config, 1);
       await saveCheckpoint(folder, {
         config: rawConfig,
@@ -357,9 +360,9 @@ describe('openVisionLanguageModel()', () => {
       const sampling = { ...SAMPLED, stopTokenIds: model.processor.tokens.eos };
       const requests = [{ inputIds, images: [], seed: 5 }];
       const got = await model.generator.generate(requests, sampling, {});
-      const same = createGenerator(bareSource(runtime), config, store.tensors);
+      const same = createGenerator(bareSource(runtime), config, weights);
       expect(got).toEqual(await same.generate(requests, sampling, {}));
-      expect(model.weights['model.norm.weight']!.data).toEqual(store.tensor('model.norm.weight').data);
+      expect(model.weights.tensor('model.norm.weight').data).toEqual(store.tensor('model.norm.weight').data);
       await model.release();
     } finally {
       rmSync(folder, { recursive: true, force: true });

@@ -19,6 +19,7 @@ import type {
 import { type Feeds, Program, type SessionSource } from '../../program.ts';
 import { RandomStream } from '../../random.ts';
 import type { HostTensor } from '../../tensor.ts';
+import type { ModelWeights } from '../../weights/model-weights.ts';
 import { buildBatch, type Row } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
 import { cacheBytesPerToken, decodeGraph, type GenerationGraph, KeyValueCache, prefillGraph } from './decoder.ts';
@@ -35,11 +36,11 @@ export interface GeneratorOptions {
   readonly compactBelow?: number;
 }
 
-/** @param weights by canonical name; read anew in every run */
+/** @param weights read anew in every run */
 export function createGenerator(
   source: SessionSource,
   config: Qwen25VLConfig,
-  weights: Readonly<Record<string, HostTensor>>,
+  weights: ModelWeights,
   options: GeneratorOptions = {},
 ): Generator & { release(): Promise<void> } {
   return new QwenGenerator(source, config, weights, options);
@@ -65,17 +66,12 @@ interface Sequence {
 class QwenGenerator implements Generator {
   readonly #source: SessionSource;
   readonly #config: Qwen25VLConfig;
-  readonly #weights: Readonly<Record<string, HostTensor>>;
+  readonly #weights: ModelWeights;
   readonly #options: Required<GeneratorOptions>;
   readonly #architecture: string;
   readonly #programs = new Map<string, Promise<Program>>();
 
-  constructor(
-    source: SessionSource,
-    config: Qwen25VLConfig,
-    weights: Readonly<Record<string, HostTensor>>,
-    options: GeneratorOptions,
-  ) {
+  constructor(source: SessionSource, config: Qwen25VLConfig, weights: ModelWeights, options: GeneratorOptions) {
     this.#source = source;
     this.#config = config;
     this.#weights = weights;
@@ -85,7 +81,10 @@ class QwenGenerator implements Generator {
       maxCacheBytes: options.maxCacheBytes ?? 2 * 1024 ** 3,
       compactBelow: options.compactBelow ?? 0.75,
     };
-    this.#architecture = createHash('sha256').update(JSON.stringify(config)).digest('hex').slice(0, 16);
+    this.#architecture = createHash('sha256')
+      .update(JSON.stringify({ config, weights: weights.layoutKey }))
+      .digest('hex')
+      .slice(0, 16);
   }
 
   /**
@@ -199,7 +198,9 @@ class QwenGenerator implements Generator {
 
     let running = chunk.length - ended;
     if (running === 0) return;
-    const program = await this.#program(`decode:${sampler.scores}`, () => decodeGraph(this.#config, sampler.scores));
+    const program = await this.#program(`decode:${sampler.scores}`, () =>
+      decodeGraph(this.#config, sampler.scores, this.#weights),
+    );
     const angles = this.#angles(chunk, maxNewTokens);
     const ids = new Int32Array(chunk.length);
     const cos = new Float32Array(chunk.length * half);
@@ -276,7 +277,7 @@ class QwenGenerator implements Generator {
       );
       const kind = batch.visionKind;
       const program = await this.#program(`prefill:${kind}:${sampler.scores}`, () =>
-        prefillGraph(this.#config, kind, sampler.scores),
+        prefillGraph(this.#config, kind, sampler.scores, this.#weights),
       );
       const prefilled = await program.run({ ...this.#fixedFeeds(program, sampler), ...batch.feeds }, { signal });
       const scores = prefilled['scores']!.data as Float32Array;
@@ -303,7 +304,7 @@ class QwenGenerator implements Generator {
       inverse_temperature: { dtype: 'float32', shape: [1], data: Float32Array.of(sampler.inverseTemperature) },
     };
     for (const { name } of program.feeds) {
-      const weight = this.#weights[name];
+      const weight = this.#weights.find(name);
       if (weight) fixed[name] = weight;
     }
     return fixed;

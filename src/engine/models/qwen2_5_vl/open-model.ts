@@ -1,8 +1,8 @@
 /** A model folder ready to answer: config, tokenizer, weights in memory and a generator over them. */
 import type { Generator } from '../../generate/types.ts';
 import type { SessionSource } from '../../program.ts';
-import type { HostTensor } from '../../tensor.ts';
 import { openCheckpoint } from '../../weights/checkpoint.ts';
+import { MemoryWeights, ModelWeights } from '../../weights/model-weights.ts';
 import type { Qwen25VLConfig } from './config.ts';
 import { createGenerator, type GeneratorOptions } from './generator.ts';
 import { openProcessor, type Processor } from './processor.ts';
@@ -10,8 +10,7 @@ import { openProcessor, type Processor } from './processor.ts';
 export interface VisionLanguageModel {
   readonly config: Qwen25VLConfig;
   readonly processor: Processor;
-  /** By canonical name. */
-  readonly weights: Readonly<Record<string, HostTensor<'float32'>>>;
+  readonly weights: ModelWeights;
   readonly generator: Generator;
   release(): Promise<void>;
 }
@@ -28,7 +27,9 @@ export async function openVisionLanguageModel(
 ): Promise<VisionLanguageModel> {
   const checkpoint = openCheckpoint(checkpointDir);
   const processor = await openProcessor(checkpointDir);
-  const weights = Object.fromEntries(checkpoint.parameters.map(({ name }) => [name, checkpoint.readFloat32(name)]));
+  const weights = ModelWeights.frozen(
+    new MemoryWeights(checkpoint.parameters.map(({ name }) => [name, checkpoint.readFloat32(name)])),
+  );
   const generator = createGenerator(source, checkpoint.config, weights, options);
   return { config: checkpoint.config, processor, weights, generator, release: () => generator.release() };
 }

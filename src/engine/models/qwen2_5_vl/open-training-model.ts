@@ -1,9 +1,16 @@
 /** A model folder ready for training, and back: weights in float32, written with the folder's tokenizer files. */
+
+import { ParameterStore } from '../../optim/parameter-store.ts';
 import type { SessionSource } from '../../program.ts';
-import { openCheckpoint, saveCheckpoint } from '../../weights/checkpoint.ts';
+import { type Checkpoint, openCheckpoint, saveCheckpoint } from '../../weights/checkpoint.ts';
 import type { FloatDType } from '../../weights/convert.ts';
+import { MemoryWeights, ModelWeights } from '../../weights/model-weights.ts';
+import type { ParameterSpec } from './parameters.ts';
 import { openProcessor, type Processor } from './processor.ts';
-import { type TrainableTowers, TrainingModel } from './training-model.ts';
+import { TrainingModel, trainedParameter } from './training-model.ts';
+
+/** Which parts of the model are trained. */
+export type TrainedTowers = Readonly<Record<ParameterSpec['tower'], boolean>>;
 
 export interface OpenedTrainingModel {
   readonly model: TrainingModel;
@@ -16,25 +23,33 @@ export interface OpenedTrainingModel {
 export async function openTrainingModel(
   source: SessionSource,
   checkpointDir: string,
-  towers: TrainableTowers,
+  towers: TrainedTowers,
 ): Promise<OpenedTrainingModel> {
   const checkpoint = openCheckpoint(checkpointDir);
   const processor = await openProcessor(checkpointDir);
-  const model = new TrainingModel(source, checkpoint.config, towers);
-  for (const { name } of checkpoint.parameters) checkpoint.readFloat32(name, model.store.tensor(name).data);
+  const weights = readWeights(checkpoint, towers);
+  const model = new TrainingModel(source, checkpoint.config, weights);
   return {
     model,
     processor,
     save: (dir, dtype) =>
       saveCheckpoint(dir, {
         config: checkpoint.rawConfig,
-        tensors: model.store.parameters.map(({ name, shape }) => ({
+        tensors: checkpoint.parameters.map(({ name, shape }) => ({
           name,
           shape,
-          load: () => model.store.tensor(name),
+          load: () => weights.tensor(name),
         })),
         dtype,
         copyFrom: checkpointDir,
       }),
   };
+}
+
+function readWeights(checkpoint: Checkpoint, towers: TrainedTowers): ModelWeights {
+  const trained = checkpoint.parameters.filter(({ tower }) => towers[tower]);
+  const frozen = checkpoint.parameters.filter(({ tower }) => !towers[tower]);
+  const store = new ParameterStore(trained.map(trainedParameter));
+  for (const { name } of trained) checkpoint.readFloat32(name, store.tensor(name).data);
+  return new ModelWeights(store, new MemoryWeights(frozen.map(({ name }) => [name, checkpoint.readFloat32(name)])));
 }

@@ -6,7 +6,9 @@
 import type { Graph, Value } from '../../autodiff/graph.ts';
 import { joinHeads, splitHeads } from '../../nn/attention.ts';
 import { linear } from '../../nn/linear.ts';
+import type { ModelGraph } from '../../nn/model-graph.ts';
 import { Add } from '../../ops/add.ts';
+import { Cast } from '../../ops/cast.ts';
 import { Embedding } from '../../ops/embedding.ts';
 import { GatherRows } from '../../ops/gather-rows.ts';
 import { Gemm } from '../../ops/gemm.ts';
@@ -51,16 +53,20 @@ export function textInputs(graph: Graph, config: Qwen25VLTextConfig): TextInputs
 
 /** Token embeddings with image embeddings in the image slots: [B*T, C]. */
 export function embedTokens(
-  graph: Graph,
+  graph: ModelGraph,
   config: Qwen25VLConfig,
   inputs: TextInputs,
   images: ImageSlots | null,
 ): Value {
-  const { vocabSize, hiddenSize } = config.text;
-  const table = graph.parameter('model.embed_tokens.weight', [vocabSize, hiddenSize]);
-  const tokens = Embedding(table, inputs.ids);
+  const tokens = tokenEmbeddings(graph, config, inputs.ids);
   if (!images) return tokens;
   return Add(Mul(tokens, inputs.isText), GatherRows(images.embeddings, images.index, images.uses));
+}
+
+/** Rows of the embedding table [N, C]; only these are widened where the table is stored in 16 bits. */
+export function tokenEmbeddings(graph: ModelGraph, { text }: Qwen25VLConfig, ids: Value): Value {
+  const table = graph.storedWeight('model.embed_tokens.weight', [text.vocabSize, text.hiddenSize]);
+  return Cast(Embedding(table, ids), 'float32');
 }
 
 /** Rotated queries [B, H, T, D], rotated keys and values [B, K, T, D] -> [B, H, T, D]. */
@@ -72,7 +78,7 @@ export type Attend = (q: Value, k: Value, v: Value, layer: number) => Value;
  * @param attend how a layer attends; decoding puts a cache here
  */
 export function textModel(
-  graph: Graph,
+  graph: ModelGraph,
   config: Qwen25VLTextConfig,
   embeddings: Value,
   angles: { readonly cos: Value; readonly sin: Value },
@@ -108,7 +114,7 @@ export function textModel(
 
 /** silu(x gate^T) * (x up^T) down^T, with biases in the vision tower. */
 export function feedForward(
-  graph: Graph,
+  graph: ModelGraph,
   config: { readonly hiddenSize: number; readonly intermediateSize: number },
   name: string,
   x: Value,
@@ -119,13 +125,13 @@ export function feedForward(
   return linear(graph, Mul(gate, up), `${name}.down_proj`, config.hiddenSize, options);
 }
 
-function norm(graph: Graph, config: Qwen25VLTextConfig, x: Value, name: string): Value {
-  return RmsNorm(x, graph.parameter(`${name}.weight`, [config.hiddenSize]), config.rmsNormEps);
+function norm(graph: ModelGraph, config: Qwen25VLTextConfig, x: Value, name: string): Value {
+  return RmsNorm(x, graph.weight(`${name}.weight`, [config.hiddenSize]), config.rmsNormEps);
 }
 
 /** Output head: hidden [N, C] -> logits [N, V]; the head is the embedding table where the model ties them. */
-export function textHead(graph: Graph, config: Qwen25VLConfig, hidden: Value): Value {
+export function textHead(graph: ModelGraph, config: Qwen25VLConfig, hidden: Value): Value {
   const { vocabSize, hiddenSize } = config.text;
   const name = config.tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight';
-  return Gemm(hidden, graph.parameter(name, [vocabSize, hiddenSize]), { transB: true });
+  return Gemm(hidden, graph.weight(name, [vocabSize, hiddenSize]), { transB: true });
 }

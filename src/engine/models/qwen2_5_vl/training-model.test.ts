@@ -11,13 +11,16 @@ import type { ImagePatches } from '../../generate/types.ts';
 import { WEIGHTED_NLL } from '../../loss/weighted-nll.ts';
 import { AdamW } from '../../optim/adamw.ts';
 import { clipGlobalNorm } from '../../optim/gradients.ts';
+import { ParameterStore } from '../../optim/parameter-store.ts';
 import { Program } from '../../program.ts';
 import { openRuntime } from '../../session/open-runtime.ts';
 import type { Runtime } from '../../session/runtime.ts';
 import { openCheckpoint } from '../../weights/checkpoint.ts';
+import { fromFloat32, toFloat32 } from '../../weights/convert.ts';
+import { MemoryWeights, ModelWeights } from '../../weights/model-weights.ts';
 import { openSafetensors } from '../../weights/safetensors.ts';
 import { type Batch, buildBatch, type Row } from './batch.ts';
-import { logProbGraph, TrainingModel } from './training-model.ts';
+import { logProbGraph, TrainingModel, trainedParameter } from './training-model.ts';
 
 const CASES = ['tiny_tied', 'tiny_untied'] as const;
 
@@ -174,6 +177,44 @@ describe.each(CASES)('%s', (name) => {
       if (!(error <= worst.error)) Object.assign(worst, { name: parameter, error });
     }
     expect(worst.error, worst.name).toBeLessThan(2e-4);
+  });
+});
+
+describe('frozen weights', () => {
+  it.each(['bfloat16', 'float16'] as const)('in %s count as the same weights widened', async (dtype) => {
+    const { checkpoint, config, batch } = golden('tiny_tied');
+    const narrow = checkpoint.parameters.map(({ name, shape }) => {
+      const data = fromFloat32(checkpoint.readFloat32(name).data, dtype) as Uint16Array;
+      return [name, { dtype, shape, data }] as const;
+    });
+    const wide = narrow.map(([name, tensor]) => {
+      return [name, { dtype: 'float32', shape: tensor.shape, data: toFloat32(tensor) }] as const;
+    });
+    const [got, want] = await Promise.all(
+      [narrow, wide].map((weights) => {
+        const model = new TrainingModel(bareSource(runtime), config, ModelWeights.frozen(new MemoryWeights(weights)));
+        return model.logProbs(batch);
+      }),
+    );
+    expect(got).toEqual(want);
+  });
+
+  it('have no gradients, and leave those of the trained weights alone', async () => {
+    const { model: whole, checkpoint, config, batch } = loaded('tiny_tied');
+    const trained = checkpoint.parameters.filter(({ tower }) => tower === 'projector');
+    const store = new ParameterStore(trained.map(trainedParameter));
+    for (const { name } of trained) checkpoint.readFloat32(name, store.tensor(name).data);
+    const frozen = checkpoint.parameters.filter(({ tower }) => tower !== 'projector');
+    const rest = new MemoryWeights(frozen.map(({ name }) => [name, checkpoint.readFloat32(name)]));
+    const part = new TrainingModel(bareSource(runtime), config, new ModelWeights(store, rest));
+    const [all, some] = [whole.store.buffer(), part.store.buffer()];
+    await whole.lossAndGradients(batch, WEIGHTED_NLL, meanWeights(batch), all);
+    await part.lossAndGradients(batch, WEIGHTED_NLL, meanWeights(batch), some);
+    expect(some.length).toBeLessThan(all.length / 3);
+    for (const { name } of trained) {
+      expect(part.store.view(some, name).data, name).toEqual(whole.store.view(all, name).data);
+    }
+    expect(() => part.store.view(some, 'model.norm.weight')).toThrow('no weight named model.norm.weight is trained');
   });
 });
 

@@ -5,27 +5,18 @@
  */
 import { createHash } from 'node:crypto';
 import { backward } from '../../autodiff/backward.ts';
-import { Graph, type Value } from '../../autodiff/graph.ts';
-import { attention } from '../../nn/attention.ts';
-import { GatherRows } from '../../ops/gather-rows.ts';
+import type { Graph, Value } from '../../autodiff/graph.ts';
+import { ModelGraph, type WeightLayout } from '../../nn/model-graph.ts';
 import { TokenLogProb } from '../../ops/token-log-prob.ts';
-import { type FlatBuffer, ParameterStore } from '../../optim/parameter-store.ts';
+import { type FlatBuffer, ParameterStore, type StoredParameter } from '../../optim/parameter-store.ts';
 import { type Feeds, Program, type SessionSource } from '../../program.ts';
 import type { HostTensor } from '../../tensor.ts';
+import { ModelWeights } from '../../weights/model-weights.ts';
 import type { Batch } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
+import { type ForwardValues, forward } from './forward.ts';
 import { type ParameterSpec, parameterSpecs } from './parameters.ts';
-import { embedTokens, textHead, textInputs, textModel } from './text.ts';
-import { type VisionLayoutKind, visionInputs, visionModel } from './vision.ts';
-
-/** Which towers are trained; all by default. */
-export interface TrainableTowers {
-  readonly vision: boolean;
-  readonly projector: boolean;
-  readonly text: boolean;
-}
-
-export const ALL_TOWERS: TrainableTowers = { vision: true, projector: true, text: true };
+import type { VisionLayoutKind } from './vision.ts';
 
 /** A scalar loss over log-probabilities [N], with further inputs of its own and terms to report. */
 export interface LossBuilder {
@@ -43,54 +34,50 @@ export interface LossResult {
 export function logProbGraph(
   config: Qwen25VLConfig,
   visionKind: VisionLayoutKind | null,
-): { graph: Graph; logProbs: Value; logits: Value; imageEmbeddings: Value | null } {
-  const graph = new Graph();
-  const text = textInputs(graph, config.text);
-  const imageEmbeddings = visionKind
-    ? graph.scope('vision', () => visionModel(graph, config.vision, visionInputs(graph, config.vision, visionKind)))
-    : null;
-  const images = imageEmbeddings && {
-    embeddings: imageEmbeddings,
-    index: graph.input('slot', 'int32', ['B*T']),
-    uses: graph.input('slot_uses', 'int32', [imageEmbeddings.dim(0), 'R']),
-  };
-  const embeddings = embedTokens(graph, config, text, images);
-  const hidden = textModel(graph, config.text, embeddings, text, (q, k, v) => attention(q, k, v, text.bias));
-  const labelled = GatherRows(
-    hidden,
-    graph.input('label_index', 'int32', ['N']),
-    graph.input('label_uses', 'int32', ['B*T', 1]),
-  );
-  const logits = textHead(graph, config, labelled);
-  return { graph, logProbs: TokenLogProb(logits, graph.input('pairs', 'int64', ['N', 2])), logits, imageEmbeddings };
+  layout?: WeightLayout,
+): { graph: ModelGraph; logProbs: Value } & ForwardValues {
+  const graph = new ModelGraph(layout);
+  const values = forward(graph, config, visionKind);
+  return { graph, logProbs: TokenLogProb(values.logits, graph.input('pairs', 'int64', ['N', 2])), ...values };
+}
+
+/** Weights of a model that is trained whole, all zero. */
+export function zeroWeights(config: Qwen25VLConfig): ModelWeights {
+  return new ModelWeights(new ParameterStore(parameterSpecs(config).map(trainedParameter)));
+}
+
+/** A weight as it is trained: vectors (biases, gains) are left out of weight decay. */
+export function trainedParameter({ name, shape, kind }: ParameterSpec): StoredParameter {
+  return { name, shape, decay: kind !== 'vector' };
 }
 
 export class TrainingModel {
   readonly config: Qwen25VLConfig;
-  readonly store: ParameterStore;
+  readonly weights: ModelWeights;
   readonly #source: SessionSource;
   readonly #programs = new Map<string, Promise<Program>>();
   readonly #architecture: string;
 
-  constructor(source: SessionSource, config: Qwen25VLConfig, towers: TrainableTowers = ALL_TOWERS) {
+  constructor(source: SessionSource, config: Qwen25VLConfig, weights: ModelWeights = zeroWeights(config)) {
     this.#source = source;
     this.config = config;
-    this.store = new ParameterStore(
-      parameterSpecs(config).map(({ name, shape, kind, tower }: ParameterSpec) => ({
-        name,
-        shape,
-        trainable: towers[tower],
-        decay: kind !== 'vector',
-      })),
-    );
-    this.#architecture = createHash('sha256').update(JSON.stringify({ config, towers })).digest('hex').slice(0, 16);
+    this.weights = weights;
+    this.#architecture = createHash('sha256')
+      .update(JSON.stringify({ config, weights: weights.layoutKey }))
+      .digest('hex')
+      .slice(0, 16);
+  }
+
+  /** The weights that are trained. */
+  get store(): ParameterStore {
+    return this.weights.trained;
   }
 
   /** Log-probabilities of the batch's targets [N]. */
   async logProbs(batch: Batch, signal?: AbortSignal): Promise<Float32Array> {
     if (batch.targets.length === 0) return new Float32Array(0);
     const program = await this.#program(`log-probs:${batch.visionKind}`, () => {
-      const { graph, logProbs } = logProbGraph(this.config, batch.visionKind);
+      const { graph, logProbs } = logProbGraph(this.config, batch.visionKind, this.weights);
       return { graph, outputs: { log_probs: logProbs } };
     });
     const result = await program.run(this.#feeds(program, batch.feeds), { signal });
@@ -110,9 +97,9 @@ export class TrainingModel {
     gradients: FlatBuffer,
     signal?: AbortSignal,
   ): Promise<LossResult> {
-    const trained = this.store.trainable.map(({ name }) => name);
+    const trained = this.store.parameters.map(({ name }) => name);
     const program = await this.#program(`loss:${loss.key}:${batch.visionKind}`, () => {
-      const { graph, logProbs } = logProbGraph(this.config, batch.visionKind);
+      const { graph, logProbs } = logProbGraph(this.config, batch.visionKind, this.weights);
       const built = loss.build(graph, logProbs);
       const parameters = trained.flatMap((name) => graph.find(name) ?? []);
       const { dense, sparse } = backward(built.loss, parameters);
@@ -155,7 +142,7 @@ export class TrainingModel {
   #feeds(program: Program, feeds: Feeds): Feeds {
     const all: Record<string, HostTensor> = {};
     for (const { name } of program.feeds) {
-      const tensor = feeds[name] ?? this.store.tensors[name];
+      const tensor = feeds[name] ?? this.weights.find(name);
       if (tensor) all[name] = tensor;
     }
     return all;

@@ -9,6 +9,7 @@ import { type Dim, multiplyDims } from '../../autodiff/dim.ts';
 import type { Graph, Value } from '../../autodiff/graph.ts';
 import { attention, joinHeads, splitHeads } from '../../nn/attention.ts';
 import { linear } from '../../nn/linear.ts';
+import type { ModelGraph } from '../../nn/model-graph.ts';
 import { Add } from '../../ops/add.ts';
 import { GatherRows } from '../../ops/gather-rows.ts';
 import { Gelu } from '../../ops/gelu.ts';
@@ -81,9 +82,9 @@ export function visionInputs(graph: Graph, config: Qwen25VLVisionConfig, kind: V
 }
 
 /** Embeddings of the merged units [M, out] in window order. */
-export function visionModel(graph: Graph, config: Qwen25VLVisionConfig, inputs: VisionInputs): Value {
+export function visionModel(graph: ModelGraph, config: Qwen25VLVisionConfig, inputs: VisionInputs): Value {
   const { hiddenSize, inChannels, temporalPatchSize, patchSize, rmsNormEps } = config;
-  const kernel = graph.parameter('visual.patch_embed.proj.weight', [
+  const kernel = graph.weight('visual.patch_embed.proj.weight', [
     hiddenSize,
     inChannels,
     temporalPatchSize,
@@ -99,7 +100,7 @@ export function visionModel(graph: Graph, config: Qwen25VLVisionConfig, inputs: 
   return graph.scope('visual.merger', () => {
     const name = 'visual.merger';
     const merged = hiddenSize * config.spatialMergeSize ** 2;
-    const normed = RmsNorm(hidden, graph.parameter(`${name}.ln_q.weight`, [hiddenSize]), rmsNormEps);
+    const normed = RmsNorm(hidden, graph.weight(`${name}.ln_q.weight`, [hiddenSize]), rmsNormEps);
     const units = Reshape(normed, [unitsOf(hidden.dim(0), config.spatialMergeSize ** 2), merged]);
     const inner = Gelu(linear(graph, units, `${name}.mlp.0`, merged, { bias: true }));
     return linear(graph, inner, `${name}.mlp.2`, config.outHiddenSize, { bias: true });
@@ -112,16 +113,22 @@ function unitsOf(patches: Dim, merge: number): Dim {
   return patches.replace(new RegExp(`^${merge}\\*`), '');
 }
 
-function block(graph: Graph, config: Qwen25VLVisionConfig, name: string, x: Value, segments: SegmentInputs): Value {
+function block(
+  graph: ModelGraph,
+  config: Qwen25VLVisionConfig,
+  name: string,
+  x: Value,
+  segments: SegmentInputs,
+): Value {
   const { hiddenSize, rmsNormEps } = config;
   const norm = (value: Value, which: string) =>
-    RmsNorm(value, graph.parameter(`${name}.${which}.weight`, [hiddenSize]), rmsNormEps);
+    RmsNorm(value, graph.weight(`${name}.${which}.weight`, [hiddenSize]), rmsNormEps);
   const attended = Add(x, selfAttention(graph, config, `${name}.attn`, norm(x, 'norm1'), segments));
   return Add(attended, feedForward(graph, config, `${name}.mlp`, norm(attended, 'norm2'), { bias: true }));
 }
 
 function selfAttention(
-  graph: Graph,
+  graph: ModelGraph,
   config: Qwen25VLVisionConfig,
   name: string,
   x: Value,

@@ -1,0 +1,71 @@
+/**
+ * All weights of a model by canonical name: those that are trained, in one flat float32 buffer, and those that stay as
+ * they are, in the element type in which they were stored. Only the former have gradients and moments.
+ */
+import { Fr1Error } from '../../errors/fr1-error.ts';
+import type { WeightLayout } from '../nn/model-graph.ts';
+import { ParameterStore } from '../optim/parameter-store.ts';
+import type { HostTensor } from '../tensor.ts';
+import type { FloatDType } from './convert.ts';
+
+/** Weights that are not trained. What `find` returns may be a view of a mapped file. */
+export interface FrozenWeights {
+  readonly names: readonly string[];
+  find(name: string): HostTensor<FloatDType> | undefined;
+}
+
+/** Frozen weights in memory. */
+export class MemoryWeights implements FrozenWeights {
+  readonly #tensors: ReadonlyMap<string, HostTensor<FloatDType>>;
+
+  constructor(tensors: Iterable<readonly [name: string, tensor: HostTensor<FloatDType>]> = []) {
+    this.#tensors = new Map(tensors);
+  }
+
+  get names(): readonly string[] {
+    return [...this.#tensors.keys()];
+  }
+
+  find(name: string): HostTensor<FloatDType> | undefined {
+    return this.#tensors.get(name);
+  }
+}
+
+export class ModelWeights implements WeightLayout {
+  readonly trained: ParameterStore;
+  readonly frozen: FrozenWeights;
+
+  constructor(trained: ParameterStore, frozen: FrozenWeights = new MemoryWeights()) {
+    this.trained = trained;
+    this.frozen = frozen;
+  }
+
+  /** Weights of which none is trained. */
+  static frozen(frozen: FrozenWeights): ModelWeights {
+    return new ModelWeights(new ParameterStore([]), frozen);
+  }
+
+  find(name: string): HostTensor<FloatDType> | undefined {
+    return this.trained.find(name) ?? this.frozen.find(name);
+  }
+
+  /** @throws TENSOR_UNKNOWN */
+  tensor(name: string): HostTensor<FloatDType> {
+    const tensor = this.find(name);
+    if (!tensor) throw new Fr1Error('TENSOR_UNKNOWN', `the model has no weight named ${name}`);
+    return tensor;
+  }
+
+  dtypeOf(name: string): FloatDType {
+    return this.tensor(name).dtype;
+  }
+
+  /** What graphs over these weights depend on, values aside; part of the keys under which sessions are shared. */
+  get layoutKey(): string {
+    const narrow = this.frozen.names.flatMap((name) => {
+      const { dtype } = this.frozen.find(name)!;
+      return dtype === 'float32' ? [] : [`${name}:${dtype}`];
+    });
+    return JSON.stringify({ trained: this.trained.parameters.map(({ name }) => name), narrow });
+  }
+}
