@@ -14,6 +14,8 @@ export interface FileEntry {
   readonly path: string;
   readonly size: number;
   readonly mtimeMs: number;
+  /** Time of the last change of content or attributes, which no program can set. Absent in manifests of old versions. */
+  readonly ctimeMs?: number;
   readonly sha256: string;
 }
 
@@ -29,6 +31,7 @@ interface FoundFile {
   readonly absolute: string;
   readonly size: number;
   readonly mtimeMs: number;
+  readonly ctimeMs: number;
 }
 
 /**
@@ -40,7 +43,8 @@ interface FoundFile {
 export async function listFiles(root: string, options: { followLinks?: boolean } = {}): Promise<FoundFile[]> {
   const rootStat = await stat(root);
   if (rootStat.isFile()) {
-    return [{ path: basename(root), absolute: root, size: rootStat.size, mtimeMs: rootStat.mtimeMs }];
+    const { size, mtimeMs, ctimeMs } = rootStat;
+    return [{ path: basename(root), absolute: root, size, mtimeMs, ctimeMs }];
   }
   const found: FoundFile[] = [];
   const walk = async (directory: string): Promise<void> => {
@@ -50,7 +54,7 @@ export async function listFiles(root: string, options: { followLinks?: boolean }
       if (info.isDirectory()) await walk(absolute);
       else if (info.isFile()) {
         const path = relative(root, absolute).split(sep).join('/');
-        found.push({ path, absolute, size: info.size, mtimeMs: info.mtimeMs });
+        found.push({ path, absolute, size: info.size, mtimeMs: info.mtimeMs, ctimeMs: info.ctimeMs });
       } else {
         throw new Fr1Error('ARTIFACT_INVALID', `${absolute} is neither a file nor a folder`, {
           hint: 'an artifact holds plain files and folders only; copy the file instead of linking to it',
@@ -77,8 +81,14 @@ export function digestOf(files: readonly Pick<FileEntry, 'path' | 'size' | 'sha2
   return `sha256:${hash.digest('hex')}`;
 }
 
+/** Whether a file was left alone since its entry was written, as far as size and times can tell. */
+export function isUntouched(found: Omit<FileEntry, 'sha256'>, recorded: FileEntry): boolean {
+  const { size, mtimeMs, ctimeMs } = recorded;
+  return found.size === size && found.mtimeMs === mtimeMs && (ctimeMs === undefined || found.ctimeMs === ctimeMs);
+}
+
 /**
- * Hashes a directory. Files whose size and mtime equal those of `known` keep the hash recorded there.
+ * Hashes a directory. Files whose size and times equal those of `known` keep the hash recorded there.
  */
 export async function readManifest(
   root: string,
@@ -87,13 +97,11 @@ export async function readManifest(
   const known = new Map(options.known?.files.map((file) => [file.path, file]));
   const files: FileEntry[] = [];
   for (const found of await listFiles(root, options)) {
-    const { path, size, mtimeMs } = found;
+    const { path, size, mtimeMs, ctimeMs } = found;
     const before = known.get(path);
     const sha256 =
-      before && before.size === size && before.mtimeMs === mtimeMs
-        ? before.sha256
-        : await hashFile(found.absolute, options.signal);
-    files.push({ path, size, mtimeMs, sha256 });
+      before && isUntouched(found, before) ? before.sha256 : await hashFile(found.absolute, options.signal);
+    files.push({ path, size, mtimeMs, ctimeMs, sha256 });
   }
   return { version: 1, digest: digestOf(files), files };
 }

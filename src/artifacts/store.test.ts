@@ -1,4 +1,4 @@
-import { appendFile, mkdir, readdir, readFile, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readdir, readFile, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../../test/helpers/temporary-folder.ts';
@@ -87,15 +87,30 @@ describe('ArtifactStore', () => {
     expect(manifest.files[0].mtimeMs).toBe(100_000);
   });
 
-  it('finds a change behind unchanged size and time only in full', async () => {
+  it('finds a change whose time was set back', async () => {
     const { digest } = await openStore().commit(await makeOutput('a', { x: 'xxx' }));
     const file = join(openStore().pathOf(digest), 'x');
     await utimes(file, 100, 100);
     await openStore().inspect(digest);
-    await writeFile(file, 'yyy');
+    await writeFile(file, 'xyx');
     await utimes(file, 100, 100);
+    expect(await openStore().inspect(digest)).toMatchObject({ state: 'damaged' });
+  });
+
+  it('finds what the disk lost by itself in full only, and afterwards always', async () => {
+    const { digest } = await openStore().commit(await makeOutput('a', { x: 'xxx' }));
+    const path = openStore().pathOf(digest);
+    await writeFile(join(path, 'x'), 'xyx');
+    // The manifest as if no write had touched the file.
+    const { mtimeMs, ctimeMs } = await stat(join(path, 'x'));
+    const manifest = JSON.parse(await readFile(`${path}.manifest.json`, 'utf8'));
+    Object.assign(manifest.files[0], { mtimeMs, ctimeMs });
+    await writeFile(`${path}.manifest.json`, JSON.stringify(manifest));
+
     expect(await openStore().inspect(digest)).toMatchObject({ state: 'intact' });
     expect(await openStore().inspect(digest, { full: true })).toMatchObject({ state: 'damaged' });
+    await openStore().distrust(digest);
+    expect(await openStore().inspect(digest)).toMatchObject({ state: 'damaged' });
   });
 
   it('replaces a damaged artifact when the same content is committed again', async () => {

@@ -20,7 +20,7 @@ import {
   syncFile,
   writeJsonAtomically,
 } from './durable-fs.ts';
-import { listFiles, type Manifest, readManifest } from './manifest.ts';
+import { isUntouched, listFiles, type Manifest, readManifest, totalBytes } from './manifest.ts';
 
 const MANIFEST_SUFFIX = '.manifest.json';
 
@@ -72,10 +72,13 @@ export class ArtifactStore {
   }
 
   /**
-   * Tells whether an artifact still is what its digest says. Files with the recorded size and mtime are taken as
+   * Tells whether an artifact still is what its digest says. Files with the recorded size and times are taken as
    * unchanged; the others are hashed, and so is every file with `full`.
+   *
+   * NOTE: every write through the file system shows in the times, since no program can set `ctime`. What the disk loses
+   * by itself is found with `full` only.
    */
-  async inspect(digest: string, options: { full?: boolean } = {}): Promise<Inspection> {
+  async inspect(digest: string, options: { full?: boolean; signal?: AbortSignal } = {}): Promise<Inspection> {
     const path = this.pathOf(digest);
     const proven = this.#proven.get(digest);
     if (proven && !options.full) return { state: 'intact', path, manifest: proven };
@@ -87,16 +90,40 @@ export class ArtifactStore {
 
     const reason = await firstDifference(path, recorded);
     if (reason) return { state: 'damaged', reason };
-    const manifest = await readManifest(path, { known: options.full ? undefined : recorded });
+    const { full, ...rest } = options;
+    const manifest = await readManifest(path, { known: full ? undefined : recorded, ...rest });
     if (manifest.digest !== digest) {
       const before = new Map(recorded.files.map((file) => [file.path, file.sha256]));
       const changed = manifest.files.find((file) => before.get(file.path) !== file.sha256);
       return { state: 'damaged', reason: `the content of ${changed?.path ?? 'a file'} has changed` };
     }
-    const hasNewTimes = manifest.files.some((file, i) => file.mtimeMs !== recorded.files[i]?.mtimeMs);
-    if (hasNewTimes) await writeJsonAtomically(this.#manifestPath(digest), manifest);
+    if (!manifest.files.every((file, i) => isUntouched(file, recorded.files[i]!))) {
+      // Saves hashing next time; a store that may only be read stays as it is.
+      await writeJsonAtomically(this.#manifestPath(digest), manifest).catch(ignoreReadOnly);
+    }
     this.#proven.set(digest, manifest);
     return { state: 'intact', path, manifest };
+  }
+
+  /** Digests of the artifacts that have a directory, in order. */
+  async digests(): Promise<string[]> {
+    const names = await namesIn(this.#directory);
+    return names.filter((name) => /^[0-9a-f]{64}$/.test(name)).map((name) => `sha256:${name}`);
+  }
+
+  /** Bytes of an artifact as its manifest states them; undefined without a manifest. */
+  async bytesOf(digest: string): Promise<number | undefined> {
+    const manifest = this.#proven.get(digest) ?? (await this.#readManifest(digest));
+    return manifest && totalBytes(manifest);
+  }
+
+  /** Makes every later `inspect` hash the artifact, whatever its times say, until it is found intact. */
+  async distrust(digest: string): Promise<void> {
+    this.#proven.delete(digest);
+    const manifest = await this.#readManifest(digest);
+    if (!manifest) return;
+    const files = manifest.files.map((file) => ({ ...file, mtimeMs: 0 }));
+    await writeJsonAtomically(this.#manifestPath(digest), { ...manifest, files });
   }
 
   async remove(digest: string): Promise<void> {
@@ -168,4 +195,8 @@ async function syncTree(directory: string): Promise<void> {
 function ignoreMissing(error: unknown): undefined {
   if (errorCodeOf(error) === 'ENOENT') return undefined;
   throw error;
+}
+
+function ignoreReadOnly(error: unknown): void {
+  if (!['EROFS', 'EACCES', 'EPERM'].includes(errorCodeOf(error) ?? '')) throw error;
 }

@@ -248,3 +248,49 @@ describe('help and version', () => {
     expect(stderr).toContain('Usage: fr1');
   });
 });
+
+describe('fr1 verify', () => {
+  it('ends with 0 when all is intact, and with 1 and names when not', async () => {
+    await callCli(folder, ['run', 'p.yaml']);
+    const before = await callCli(folder, ['verify']);
+    expect(before).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(before.stdout).toMatch(/^2 artifacts intact, \d+ B$/m);
+
+    const { stages } = JSON.parse((await callCli(folder, ['show', '--json'])).stdout);
+    await writeFile(join(stages[0].outputs.data.path, 'text.txt'), 'onf');
+    const after = await callCli(folder, ['verify']);
+    expect(after.exitCode).toBe(1);
+    expect(after.stdout).toMatch(/^damaged: sha256:\w{12} \(first\.data\): the content of text\.txt has changed$/m);
+    expect(after.stderr).toContain('error[STORE_DAMAGED]');
+
+    const repaired = await callCli(folder, ['run', 'p.yaml']);
+    expect(repaired.stdout).toMatch(/^done in .*: 1 ran, 1 cached$/m);
+    expect((await callCli(folder, ['verify', '--json'])).exitCode).toBe(0);
+  });
+
+  it('ends with 2 where there is no workspace', async () => {
+    const { exitCode, stderr } = await callCli(folder, ['verify']);
+    expect([exitCode, stderr]).toEqual([2, expect.stringContaining('error[WORKSPACE_MISSING]')]);
+  });
+});
+
+describe('fr1 gc', () => {
+  it('says what it would free, then frees it', async () => {
+    await callCli(folder, ['run', 'p.yaml', '--set', 'stages.first.with.text=uno']);
+    await callCli(folder, ['run', 'p.yaml']);
+    const dry = await callCli(folder, ['gc', '--keep', '1', '--dry-run']);
+    expect(dry.stdout).toMatch(/^would remove artifact \w{12} \(first\.data\), 3 B$/m);
+    expect(dry.stdout).toMatch(/^would free .*; kept 2 artifacts \(\d+ B\) of 1 run$/m);
+    expect((await callCli(folder, ['gc', '--keep', '1'])).stdout).toMatch(/^freed .*; kept 2 artifacts/m);
+    expect((await callCli(folder, ['gc', '--keep', '1'])).stdout).toMatch(/^nothing to remove; kept 2 artifacts/m);
+    expect((await callCli(folder, ['run', 'p.yaml'])).stdout).toContain('everything cached');
+  });
+
+  it('keeps what a pinned run made', async () => {
+    await callCli(folder, ['run', 'p.yaml']);
+    expect((await callCli(folder, ['pin', 'last'])).stdout).toMatch(/^run [-\d]+ is pinned/);
+    expect((await callCli(folder, ['gc', '--keep', '0'])).stdout).toMatch(/^nothing to remove/);
+    await callCli(folder, ['pin', 'last', '--off']);
+    expect((await callCli(folder, ['gc', '--keep', '0'])).stdout).toMatch(/kept 0 artifacts \(0 B\) of 0 runs$/m);
+  });
+});

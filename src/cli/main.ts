@@ -112,6 +112,30 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
       setExitCode(await showCommand(run, options, io));
     });
 
+  workspaceCommand(program, 'verify', 'read every artifact again, and name those that are damaged or gone')
+    .option('--json', 'print JSON')
+    .action(async (options: WorkspaceFlags) => {
+      const { verifyCommand } = await import('./verify-command.ts');
+      setExitCode(await verifyCommand(options, io));
+    });
+
+  workspaceCommand(program, 'gc', 'remove artifacts that no recent run uses, abandoned work and temporary files')
+    .option('--keep <runs>', 'keep what the last runs made, so many of them', wholeNumber, 10)
+    .option('--dry-run', 'only say what would be removed')
+    .option('--json', 'print JSON')
+    .action(async (options: GcFlags) => {
+      const { gcCommand } = await import('./gc-command.ts');
+      setExitCode(await gcCommand(options, io));
+    });
+
+  workspaceCommand(program, 'pin', 'make fr1 gc keep what a run made')
+    .argument('<run>', 'id of a run, the beginning of one, or `last`')
+    .option('--off', 'take the pin away')
+    .action(async (run: string, options: PinFlags) => {
+      const { pinCommand } = await import('./gc-command.ts');
+      setExitCode(await pinCommand(run, options, io));
+    });
+
   for (const command of program.commands) {
     command.configureHelp({ showGlobalOptions: false });
   }
@@ -137,9 +161,27 @@ export interface RunFlags extends PlanFlags {
   readonly dryRun?: boolean;
 }
 
-export interface ShowFlags {
+export interface WorkspaceFlags {
   readonly workspace?: string;
   readonly json?: boolean;
+}
+
+export type ShowFlags = WorkspaceFlags;
+
+export interface GcFlags extends WorkspaceFlags {
+  readonly keep: number;
+  readonly dryRun?: boolean;
+}
+
+export interface PinFlags extends WorkspaceFlags {
+  readonly off?: boolean;
+}
+
+function workspaceCommand(program: Command, name: string, description: string): Command {
+  return program
+    .command(name)
+    .description(description)
+    .option('-w, --workspace <dir>', 'workspace, or the folder that holds it (default: ./.fr1 or ./pipelines/.fr1)');
 }
 
 function pipelineCommand(program: Command, name: string, description: string): Command {
@@ -176,6 +218,11 @@ function positiveInteger(value: string): number {
   if (!/^\d+$/.test(value) || number < 1 || number > 4096)
     throw new InvalidArgumentError('a whole number from 1 on is needed');
   return number;
+}
+
+function wholeNumber(value: string): number {
+  if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError('a whole number from 0 on is needed');
+  return Number(value);
 }
 
 function deviceId(value: string): string {

@@ -3,9 +3,10 @@ import { existsSync } from 'node:fs';
 import { arch, platform } from 'node:os';
 import { debugLevel } from '../errors/format.ts';
 import type { SessionPool } from '../pool/pool.ts';
+import { explainDiskError } from '../run/disk-error.ts';
 import { RunEventHub } from '../run/events.ts';
 import { executePlan } from '../run/executor.ts';
-import { makeRunId, markCutOffRuns, RunRecorder } from '../run/recorder.ts';
+import { markCutOffRuns, nextRunId, RunRecorder } from '../run/recorder.ts';
 import { liveRenderer } from '../ui/live.ts';
 import { plainRenderer } from '../ui/plain.ts';
 import { closingLines, failureLines, tablesOf } from '../ui/summary.ts';
@@ -43,7 +44,7 @@ async function execute(
   signal: AbortSignal,
   recoveredFrom: number | undefined,
 ): Promise<number> {
-  const runId = makeRunId();
+  const runId = await nextRunId(workspace);
   const events = new RunEventHub();
   const view = openView(flags, io);
   events.subscribe(view.onEvent);
@@ -90,6 +91,9 @@ async function execute(
     writeLines(io.stdout, tablesOf(record));
     writeLines(io.stderr, failureLines(record, options));
     writeLines(io.stdout, closingLines(record, options));
+  }
+  if (recorder.failure !== undefined && outcome.faultCode === 0) {
+    throw explainDiskError(recorder.failure, workspace.directory);
   }
   return outcome.status === 'interrupted' ? 130 : outcome.faultCode;
 }

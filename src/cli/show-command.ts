@@ -23,7 +23,7 @@ export async function showCommand(run: string, flags: ShowFlags, io: CliIo): Pro
 }
 
 /** The named folder, its `.fr1`, or without a name the one in the working directory or in its pipelines folder. */
-function findWorkspace(named: string | undefined, io: CliIo): string {
+export function findWorkspace(named: string | undefined, io: CliIo): string {
   const isWorkspace = (path: string) => existsSync(join(path, 'runs'));
   if (named !== undefined) {
     const path = resolve(io.cwd, named);

@@ -140,6 +140,21 @@ export const CATALOGUE = {
     explanation: 'A file that fr1 keeps in the workspace cannot be read, or comes from a newer version.',
   },
 
+  WORKSPACE_MISSING: { exit: 2, explanation: 'A command that looks after a workspace found none at that place.' },
+  WORKSPACE_NOT_WRITABLE: {
+    exit: 2,
+    explanation: 'The workspace, or a folder that a stage writes to, is read-only or belongs to another user.',
+  },
+  DISK_FULL: {
+    exit: 1,
+    explanation:
+      'The disk or the quota is full. Finished stages and saved training states are kept; the run goes on from there.',
+  },
+  STORE_DAMAGED: {
+    exit: 1,
+    explanation: '`fr1 verify` found artifacts that are not what their digests say. The next run makes them again.',
+  },
+
   // run
   STAGE_FAILED: { exit: 1, explanation: 'A stage threw an error that fr1 does not know; the cause is shown with it.' },
   STAGE_RESULT_INVALID: {

@@ -10,6 +10,7 @@ import { exitCodeOf } from '../errors/format.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import type { Fingerprint, Numerics, Plan, PlannedStage } from '../plan/types.ts';
 import type { Lease } from '../pool/lease.ts';
+import { explainDiskError } from './disk-error.ts';
 import { errorRecordOf } from './error-record.ts';
 import type { OutputRecord, RunEventHub } from './events.ts';
 import { placeInputError } from './place-input-error.ts';
@@ -119,7 +120,7 @@ class PlanExecution {
 
   /** Never rejects: whatever goes wrong becomes an event. */
   async #runToEnd(stage: PlannedStage): Promise<StageEnd> {
-    const { events, signal } = this.#options;
+    const { events, signal, workspace } = this.#options;
     for (const need of stage.dependencies) {
       const end = await this.#ends.get(need);
       if (end && !end.isOk) {
@@ -146,7 +147,7 @@ class PlanExecution {
         const wasRunning = startedAt !== undefined;
         events.emit({ type: 'stage-stopped', stage: stage.name, why: wasRunning ? 'interrupted' : 'not-started' });
       } else {
-        const placed = placeInputError(error, stage.inputs);
+        const placed = placeInputError(explainDiskError(error, workspace.directory), stage.inputs);
         this.#fail(exitCodeOf(placed) === 2 ? 2 : 1);
         const durationMs = startedAt === undefined ? 0 : Math.round(performance.now() - startedAt);
         events.emit({ type: 'stage-failed', stage: stage.name, durationMs, error: errorRecordOf(placed) });

@@ -10,7 +10,7 @@ import type { RunEvent, RunEventHub } from './events.ts';
 import { applyEvent, type RunRecord, startRecord } from './run-record.ts';
 import type { Workspace } from './workspace.ts';
 
-/** The time of start in UTC, to the millisecond; the workspace lock keeps two runs from having the same. */
+/** A time in UTC, to the millisecond, as the id of a run that starts then. */
 export function makeRunId(now: Date = new Date()): string {
   const [day, time] = now
     .toISOString()
@@ -18,6 +18,20 @@ export function makeRunId(now: Date = new Date()): string {
     .split('T') as [string, string];
   return `${day}-${time.slice(0, 6)}-${time.slice(6)}`;
 }
+
+/**
+ * The id of a run that starts now, after every other of the workspace: where the clock was set back, the time of the
+ * last run and a millisecond. Called with the workspace locked.
+ */
+export async function nextRunId(workspace: Workspace, now: Date = new Date()): Promise<string> {
+  const id = makeRunId(now);
+  const last = (await namesIn(join(workspace.directory, 'runs'))).filter((name) => RUN_ID.test(name)).at(-1);
+  if (last === undefined || last < id) return id;
+  const [, year, month, day, hour, minute, second, ms] = RUN_ID.exec(last)!.map(Number) as number[];
+  return makeRunId(new Date(Date.UTC(year!, month! - 1, day!, hour!, minute!, second!, ms! + 1)));
+}
+
+const RUN_ID = /^(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)-(\d{3})$/;
 
 export class RunRecorder {
   /** Absolute. */
@@ -53,13 +67,17 @@ export class RunRecorder {
     return new RunRecorder(directory, hub, environment);
   }
 
-  /** Waits until everything is written. Throws what went wrong in between, e.g. a full disk. */
+  /** What went wrong while writing, e.g. a full disk; told after `close`, which does not throw it. */
+  get failure(): unknown {
+    return this.#failure;
+  }
+
+  /** Waits until everything is written, and returns the record as it is in memory. */
   async close(): Promise<RunRecord | undefined> {
     this.#unsubscribe();
     for (const stream of [this.#events, ...this.#logs.values()]) stream.end();
     await Promise.all(this.#ends);
     await this.#writing;
-    if (this.#failure !== undefined) throw this.#failure;
     return this.#record;
   }
 
@@ -149,7 +167,8 @@ export async function readEvents(workspace: Workspace, runId: string): Promise<R
     .map((line) => JSON.parse(line) as RunEvent);
 }
 
-async function readRecord(workspace: Workspace, id: string): Promise<RunRecord | undefined> {
+/** run.json of a run; undefined where it was cut off before it wrote any. @throws WORKSPACE_UNREADABLE */
+export async function readRecord(workspace: Workspace, id: string): Promise<RunRecord | undefined> {
   const path = join(workspace.directory, 'runs', id, 'run.json');
   let value: unknown;
   try {

@@ -2,7 +2,7 @@ import { access, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../../test/helpers/temporary-folder.ts';
-import { findRun, makeRunId, markCutOffRuns, readEvents } from './recorder.ts';
+import { findRun, makeRunId, markCutOffRuns, nextRunId, readEvents } from './recorder.ts';
 import { type CacheEntry, Workspace, workspaceBeside } from './workspace.ts';
 
 const digest = (letter: string) => `sha256:${letter.repeat(64)}`;
@@ -104,6 +104,13 @@ describe('runs', () => {
     const ids = [1, 2, 3].map((day) => makeRunId(new Date(Date.UTC(2026, 0, day, 9, 4, 5, 6))));
     expect(ids[0]).toBe('20260101-090405-006');
     expect([...ids].sort()).toEqual(ids);
+  });
+
+  it('sort after those before them although the clock was set back', async () => {
+    const workspace = await workspaceWithRuns('20260102-235959-999', 'not-a-run');
+    expect(await nextRunId(workspace, new Date(Date.UTC(2026, 0, 1)))).toBe('20260103-000000-000');
+    expect(await nextRunId(workspace, new Date(Date.UTC(2026, 1, 1)))).toBe('20260201-000000-000');
+    expect(await nextRunId(new Workspace(await temporaryFolder()), new Date(0))).toBe('19700101-000000-000');
   });
 
   it('are found by id, beginning, or as the last', async () => {

@@ -15,6 +15,7 @@ import { ArtifactStore, hexOf } from '../artifacts/store.ts';
 import type { ArtifactType, Metric } from '../artifacts/types.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import type { FingerprintFields } from '../plan/types.ts';
+import { explainDiskError } from './disk-error.ts';
 import { lockWorkspace, type WorkspaceLock } from './lock.ts';
 import type { ReportTable } from './stage-api.ts';
 
@@ -52,23 +53,40 @@ export class Workspace {
    * Takes the lock and clears what a crash left: trash, temporary files, work of stages that did finish.
    *
    * @throws WORKSPACE_LOCKED when another run holds it
+   * @throws WORKSPACE_NOT_WRITABLE, DISK_FULL when the folder cannot be written
    */
   async open(): Promise<WorkspaceLock> {
-    for (const name of ['store', 'work', 'runs', 'cache/inputs', 'trash']) {
-      await mkdir(join(this.directory, name), { recursive: true });
-    }
-    // The folder ignores itself, wherever the user keeps the pipeline.
-    await writeFile(join(this.directory, '.gitignore'), '*\n', { flag: 'wx' }).catch((error: unknown) => {
-      if (errorCodeOf(error) !== 'EEXIST') throw error;
-    });
-    const lock = await lockWorkspace(this.directory);
+    const lock = await this.lock();
     try {
       await this.#clean();
     } catch (error) {
       await lock.release();
-      throw error;
+      throw explainDiskError(error, this.directory);
     }
     return lock;
+  }
+
+  /** Takes the lock and leaves everything as it is. Throws what `open` throws. */
+  async lock(): Promise<WorkspaceLock> {
+    try {
+      for (const name of ['store', 'work', 'runs', 'cache/inputs', 'trash']) {
+        await mkdir(join(this.directory, name), { recursive: true });
+      }
+      // The folder ignores itself, wherever the user keeps the pipeline.
+      await writeFile(join(this.directory, '.gitignore'), '*\n', { flag: 'wx' }).catch((error: unknown) => {
+        if (errorCodeOf(error) !== 'EEXIST') throw error;
+      });
+      return await lockWorkspace(this.directory);
+    } catch (error) {
+      throw explainDiskError(error, this.directory);
+    }
+  }
+
+  /** Every cache entry, in the order of the fingerprints. */
+  async cacheEntries(): Promise<CacheEntry[]> {
+    const names = await namesIn(join(this.directory, 'cache'));
+    const entries = names.filter((name) => /^[0-9a-f]{64}\.json$/.test(name));
+    return Promise.all(entries.map(async (name) => (await this.#readJson(join('cache', name))) as CacheEntry));
   }
 
   /** The record of a finished stage, whether or not its artifacts are still there. */
@@ -92,6 +110,16 @@ export class Workspace {
     });
     this.#lastMarked = turn.catch(() => undefined);
     await turn;
+  }
+
+  /** Forgets which fingerprint the stages had last whose entries are gone. */
+  async forgetLast(): Promise<void> {
+    const present = new Set((await this.cacheEntries()).map(({ fingerprint }) => fingerprint));
+    const last = await this.#readLast();
+    const kept = Object.fromEntries(Object.entries(last).filter(([, fingerprint]) => present.has(fingerprint)));
+    if (Object.keys(kept).length === Object.keys(last).length) return;
+    this.#last = Promise.resolve(kept);
+    await writeJsonAtomically(join(this.directory, 'cache', 'stages.json'), kept);
   }
 
   async dropCache(fingerprint: string): Promise<void> {
@@ -149,15 +177,22 @@ export class Workspace {
     return manifest.digest;
   }
 
+  /** Temporary files that a crash left beside those they were to replace; absolute paths. Asked under the lock. */
+  async leftovers(): Promise<string[]> {
+    const found: string[] = [];
+    const runs = (await namesIn(join(this.directory, 'runs'))).map((id) => `runs/${id}`);
+    for (const folder of ['.', 'cache', 'cache/inputs', 'store', ...runs]) {
+      for (const name of await namesIn(join(this.directory, folder))) {
+        if (name.startsWith('.tmp-') || name.startsWith('lock.stale-')) found.push(join(this.directory, folder, name));
+      }
+    }
+    return found;
+  }
+
   async #clean(): Promise<void> {
     await rm(join(this.directory, 'trash'), { recursive: true, force: true, maxRetries: 3 });
     await this.store.clean();
-    for (const folder of ['.', 'cache', 'cache/inputs']) {
-      for (const name of await namesIn(join(this.directory, folder))) {
-        const isLeftover = name.startsWith('.tmp-') || name.startsWith('lock.stale-');
-        if (isLeftover) await rm(join(this.directory, folder, name), { force: true });
-      }
-    }
+    for (const path of await this.leftovers()) await rm(path, { force: true });
     const finished = new Set(await readdir(join(this.directory, 'cache')));
     for (const hex of await namesIn(join(this.directory, 'work'))) {
       if (finished.has(`${hex}.json`)) await this.removeWork(`sha256:${hex}`);

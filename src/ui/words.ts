@@ -23,6 +23,22 @@ export function agoText(time: string, now: number): string {
   return `${Math.floor(hours / 24)} days ago`;
 }
 
+/** `0 B`, `812 B`, `4.2 MiB`. */
+export function bytesText(bytes: number): string {
+  let [size, unit] = [bytes, 'B'];
+  for (const larger of ['KiB', 'MiB', 'GiB', 'TiB']) {
+    if (size < 1024) break;
+    [size, unit] = [size / 1024, larger];
+  }
+  return `${unit === 'B' || size >= 100 ? Math.round(size) : size.toFixed(1)} ${unit}`;
+}
+
+/** `1 artifact`, `3 artifacts`, `2 entries`. */
+export function countOf(count: number, noun: string): string {
+  if (count === 1) return `1 ${noun}`;
+  return `${count} ${noun.endsWith('y') ? `${noun.slice(0, -1)}ies` : `${noun}s`}`;
+}
+
 export function reasonText(reason: RunReason): string {
   switch (reason.kind) {
     case 'first':
