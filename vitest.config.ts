@@ -7,7 +7,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['src/**/*.test.ts', 'stages/**/*.test.ts', 'test/**/*.test.ts'],
-          exclude: ['test/e2e/**', 'node_modules/**'],
+          exclude: ['test/e2e/**', 'test/crash/**', 'node_modules/**'],
           testTimeout: 30_000,
           pool: 'forks',
           maxWorkers: 2,
@@ -20,6 +20,16 @@ export default defineConfig({
           sequence: { groupOrder: 1 },
           include: ['test/e2e/**/*.e2e.test.ts'],
           testTimeout: 600_000,
+          pool: 'forks',
+          maxWorkers: 1,
+        },
+      },
+      {
+        test: {
+          // Minutes long, so no part of `npm test`.
+          name: 'crash',
+          include: ['test/crash/**/*.crash.test.ts'],
+          testTimeout: 3_600_000,
           pool: 'forks',
           maxWorkers: 1,
         },

@@ -4,10 +4,10 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openCheckpoint } from '../../src/engine/weights/checkpoint.ts';
 import { printed, startCli } from '../helpers/cli.ts';
+import { descendantsOf, isAlive } from '../helpers/processes.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 import {
   BASE_MODEL,
@@ -179,27 +179,6 @@ describe('fr1 run pipelines/quickstart.yaml', () => {
     expect(new Set(digests.values()).size, JSON.stringify([...digests], null, 2)).toBe(digests.size);
   });
 });
-
-/** Processes that descend from one, as the system lists them. */
-async function descendantsOf(pid: number): Promise<number[]> {
-  const { stdout } = await execa('ps', ['-A', '-o', 'pid=,ppid=']);
-  const pairs = stdout.split('\n').map((line) => line.trim().split(/\s+/).map(Number));
-  const found: number[] = [];
-  for (let parents = [pid]; parents.length > 0; ) {
-    parents = pairs.filter(([, parent]) => parents.includes(parent!)).map(([child]) => child!);
-    found.push(...parents);
-  }
-  return found;
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 describe('an interrupted run', () => {
   it('continues after kill -9 in SFT and again in TAPO, and ends with the bytes of an undisturbed run', async () => {
