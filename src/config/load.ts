@@ -64,7 +64,16 @@ export async function loadPipeline(request: LoadRequest): Promise<Pipeline> {
     const expect = readExpectations(entry, definition ?? undefined, problems);
     if (definition === undefined || definition === null) continue;
     const { options, inputs } = readOptions(entry, definition, { folder, outputs, problems });
-    stages.push({ name: entry.key, definition, options, inputs, needs, expect, position: entry.keyAt });
+    stages.push({
+      name: entry.key,
+      group: entry.key,
+      definition,
+      options,
+      inputs,
+      needs,
+      expect,
+      position: entry.keyAt,
+    });
   }
   if (problems.length > 0) throw sorted(problems);
 
@@ -75,6 +84,8 @@ export async function loadPipeline(request: LoadRequest): Promise<Pipeline> {
     name: name ?? path.basename(absolute, path.extname(absolute)),
     seed: seed ?? DEFAULT_SEED,
     vars: vars ?? {},
+    env: [],
+    outputs: [],
     stages,
   };
 }

@@ -82,6 +82,44 @@ export const CATALOGUE = {
     explanation: 'An option names a local folder that does not hold what its artifact type needs.',
   },
 
+  // pipeline: language
+  EXTENDS_UNREADABLE: {
+    exit: 2,
+    explanation: 'A file named under `extends` is missing, unreadable, or extends itself in a circle.',
+  },
+  MATRIX_INVALID: {
+    exit: 2,
+    explanation:
+      'A matrix has no cells left, too many, or an `include` or `exclude` that names an axis or value it does not have.',
+  },
+  CONDITION_INVALID: {
+    exit: 2,
+    explanation: 'The `if` of a stage is not true or false, or compares values that cannot be compared.',
+  },
+  STAGE_UNREACHABLE: {
+    exit: 2,
+    explanation: 'A stage can never run: its condition is never met, or it takes an output of a stage that never runs.',
+  },
+  DURATION_INVALID: { exit: 2, explanation: 'A duration or size is not a number with a known unit.' },
+  ENV_UNDECLARED: {
+    exit: 2,
+    explanation: 'An expression reads a variable of the environment that the pipeline does not declare under `env`.',
+  },
+  ENV_MISPLACED: {
+    exit: 2,
+    explanation: 'A secret stands where it would be printed or stored: anywhere but in the options of a stage.',
+  },
+  ENV_UNUSED: { exit: 2, explanation: 'A variable of the environment is declared but no expression reads it.' },
+  ENV_MISSING: { exit: 2, explanation: 'A declared variable of the environment is not set.' },
+  ENV_TOO_SHORT: {
+    exit: 2,
+    explanation: 'A declared variable of the environment is so short that it could not be masked in logs.',
+  },
+  OUTPUT_PATH_INVALID: {
+    exit: 2,
+    explanation: 'An output of the pipeline names a place outside its folder, in the workspace, or one already taken.',
+  },
+
   // command line
   SET_SYNTAX: { exit: 2, explanation: 'An override given with --set is not of the form path=value.' },
   SET_PATH_UNKNOWN: {

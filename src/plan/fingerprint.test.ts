@@ -16,6 +16,7 @@ function planned(changes: Partial<PlannedStage> = {}, definition: Partial<StageD
   const data = { kind: 'local-input', path: '/data', written: './data', type: 'image-data' } as const;
   return {
     name: 'learn',
+    group: 'learn',
     definition: { ...TRAIN, ...definition },
     options: {
       model,

@@ -13,6 +13,7 @@ function pipeline(needs: Readonly<Record<string, readonly string[]>>): Pipeline 
   const stages = Object.entries(needs).map(
     ([name, waitsFor], i): PipelineStage => ({
       name,
+      group: name,
       definition: SOURCE,
       options: { count: 1 },
       inputs: [],
@@ -21,7 +22,7 @@ function pipeline(needs: Readonly<Record<string, readonly string[]>>): Pipeline 
       position: { file: 'p.yaml', line: i + 1, col: 1 },
     }),
   );
-  return { file: 'p.yaml', folder: '/', name: 'p', seed: 1, vars: {}, stages };
+  return { file: 'p.yaml', folder: '/', name: 'p', seed: 1, vars: {}, env: [], outputs: [], stages };
 }
 
 /** `base` feeds `sft`, which feeds `tapo`; `eval` takes both; `lone` takes nothing. */

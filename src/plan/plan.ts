@@ -57,7 +57,7 @@ export function planPipeline(pipeline: Pipeline, selection: Selection = {}): Pla
             .map(({ to }) => to)
             .sort((a, b) => rank.get(a)! - rank.get(b)!),
           seed: stageSeed(pipeline.seed, name, stage.options),
-          resources: stage.definition.resources(stage.options),
+          resources: { ...stage.definition.resources(stage.options), ...stage.resources },
           forced: forced.has(name),
         };
       }),

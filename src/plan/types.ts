@@ -4,20 +4,29 @@ import type { ResourceRequest } from '../run/stage-api.ts';
 
 export type {
   ArtifactRef,
+  BetterThan,
+  Condition,
+  ConditionFacts,
   Expectation,
   LocalInput,
   Pipeline,
+  PipelineOutput,
   PipelineStage,
+  Retry,
+  StageEnding,
   StageInput,
   StageNeed,
 } from '../config/types.ts';
 
-export interface PlannedStage extends PipelineStage {
-  /** Names of the stages that must end before this one starts, without repeats, in execution order. */
+export interface PlannedStage extends Omit<PipelineStage, 'resources'> {
+  /**
+   * Ids of the stages that must end before this one starts, without repeats, in execution order: those whose outputs it
+   * takes, `needs`, the stages of its condition and of `betterThan`.
+   */
   readonly dependencies: readonly string[];
   /** Effective seed: `with.seed` where the stage has one, else derived from the run's seed and the stage's name. */
   readonly seed: number;
-  /** What the definition asks for, given these options. */
+  /** What the definition asks for, given these options, with the file's own `resources` put over it. */
   readonly resources: ResourceRequest;
   /** Whether a finished result must not be reused (`--force`). */
   readonly forced: boolean;
@@ -26,6 +35,10 @@ export interface PlannedStage extends PipelineStage {
 export interface Selection {
   /** Only these stages and what they need. @default all */
   readonly only?: readonly string[];
+  /** Only these stages, what follows from them, and what all of these need. @default all */
+  readonly from?: readonly string[];
+  /** Nothing that follows from these stages. @default all */
+  readonly until?: readonly string[];
   /** Re-run these and what follows, although they are finished; `true` means all. @default none */
   readonly force?: true | readonly string[];
 }

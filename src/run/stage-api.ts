@@ -23,6 +23,8 @@ export interface ResourceRequest {
   readonly device: boolean;
   /** Peak memory in bytes, where it is known. */
   readonly memoryBytes?: number;
+  /** Places of `--jobs` that it takes. @default 1 */
+  readonly slots?: number;
 }
 
 export interface StageDefinition<Options = Record<string, unknown>> {
@@ -40,7 +42,33 @@ export interface StageDefinition<Options = Record<string, unknown>> {
   resources(options: Options): ResourceRequest;
   /** Cross-checks of options that the schema cannot express; runs before anything is executed. */
   validate?(options: Options): readonly OptionProblem[];
+  /**
+   * Preflight for `fr1 check`: looks at the data and models that exist already, row by row, without a device. Whatever it
+   * throws is reported; a problem that leaves the rest worth looking at goes to `context.problem`.
+   */
+  check?(context: CheckContext<Options>): Promise<void>;
   run(context: StageContext<Options>): Promise<StageResult>;
+}
+
+/** Options before the pipeline runs: an artifact that no stage has made yet is `null`. */
+export type Checkable<T> = T extends Artifact
+  ? Artifact | null
+  : T extends readonly (infer Item)[]
+    ? readonly Checkable<Item>[]
+    : T extends object
+      ? { readonly [Key in keyof T]: Checkable<T[Key]> }
+      : T;
+
+/** What a stage sees while it is checked. */
+export interface CheckContext<Options = Record<string, unknown>> {
+  readonly name: string;
+  readonly options: Checkable<Options>;
+  readonly signal: AbortSignal;
+  progress(progress: Progress): void;
+  /** Reports a problem of the input, most often a Fr1Error, and goes on. */
+  problem(error: Error): void;
+  /** Reports what was looked at, e.g. `144 chats, at most 212 tokens`. */
+  found(message: string): void;
 }
 
 export interface OptionProblem {
