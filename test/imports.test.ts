@@ -23,6 +23,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'src/errors',
     'src/artifacts',
     'src/config',
+    'src/engine',
     'src/plan',
     'src/run',
     'src/pool',

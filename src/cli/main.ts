@@ -9,6 +9,7 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { exitCodeOf, formatError, wantsStack } from '../errors/format.ts';
 import { Fr1Error, Fr1Errors } from '../errors/fr1-error.ts';
 import { type CliIo, wantsColour } from './io.ts';
+import type { ParityFlags } from './parity-command.ts';
 
 export async function runCli(argv: readonly string[], io: CliIo): Promise<number> {
   let exitCode = 0;
@@ -134,6 +135,21 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
     .action(async (run: string, options: PinFlags) => {
       const { pinCommand } = await import('./gc-command.ts');
       setExitCode(await pinCommand(run, options, io));
+    });
+
+  program
+    .command('parity')
+    .description('compare this engine with values that another implementation recorded for the same weights')
+    .argument('<checkpoint>', 'model folder')
+    .argument('<expected>', 'safetensors file with a batch and what it gave (scripts/dump_expected.py writes one)')
+    .option('--grads <file>', 'compare the gradients of the loss in this safetensors file')
+    .option('--generate <file>', 'compare the greedy tokens in this safetensors file')
+    .option('--device <id>', 'device that computes', deviceId, 'cpu')
+    .option('--threads <n>', 'CPU threads of a session (default: all processors)', positiveInteger)
+    .option('--json', 'print JSON')
+    .action(async (checkpoint: string, expected: string, options: ParityFlags) => {
+      const { parityCommand } = await import('./parity-command.ts');
+      setExitCode(await parityCommand(checkpoint, expected, options, io));
     });
 
   for (const command of program.commands) {

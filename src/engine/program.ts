@@ -33,10 +33,14 @@ export interface RunProgramOptions {
 export class Program {
   readonly #model: EmittedModel;
   readonly #session: Session;
+  /** Inputs of the graph that the wanted outputs do not need; their shapes still tell named sizes. */
+  readonly #unused: readonly Value[];
 
-  private constructor(model: EmittedModel, session: Session) {
+  private constructor(graph: Graph, model: EmittedModel, session: Session) {
     this.#model = model;
     this.#session = session;
+    const used = new Set(model.feeds);
+    this.#unused = graph.inputs.filter((value) => value.source.kind === 'input' && !used.has(value));
   }
 
   static async compile(
@@ -54,12 +58,15 @@ export class Program {
       model: model.bytes,
       options: { provider: source.provider, graphOptimization: 'basic', ...options.session },
     }));
-    return new Program(model, session);
+    return new Program(graph, model, session);
   }
 
-  /** Names of the values to feed, parameters included. */
+  /**
+   * The values to feed, parameters included. Last come inputs that the wanted outputs do not need: they may be left out,
+   * unless a size is told by no other feed.
+   */
   get feeds(): readonly Value[] {
-    return this.#model.feeds;
+    return [...this.#model.feeds, ...this.#unused];
   }
 
   get outputNames(): readonly string[] {
@@ -105,24 +112,28 @@ export class Program {
     const sizes = new Map<string, number>();
     const mismatch = (value: Value, why: string) =>
       new Fr1Error('SHAPE_MISMATCH', `feed ${value.name} ${formatShape(value.shape)}: ${why}`);
-    for (const value of this.#model.feeds) {
+    const given = this.feeds.filter((value) => {
       const feed = feeds[value.name];
-      if (!feed) throw mismatch(value, 'it is missing');
+      if (!feed) {
+        if (this.#unused.includes(value)) return false;
+        throw mismatch(value, 'it is missing');
+      }
       if (feed.dtype !== value.dtype) {
         throw new Fr1Error('DTYPE_MISMATCH', `feed ${value.name} is ${feed.dtype}, the graph takes ${value.dtype}`);
       }
       if (feed.shape.length !== value.rank) throw mismatch(value, `got rank ${feed.shape.length}`);
-    }
+      return true;
+    });
     for (let found = -1; found !== sizes.size; ) {
       found = sizes.size;
-      for (const value of this.#model.feeds) {
+      for (const value of given) {
         value.shape.forEach((dim, axis) => {
           const solved = solveDim(dim, feeds[value.name]!.shape[axis]!, sizes);
           if (solved) sizes.set(...solved);
         });
       }
     }
-    for (const value of this.#model.feeds) {
+    for (const value of given) {
       const feed = feeds[value.name]!;
       value.shape.forEach((dim, axis) => {
         const expected = evaluateDim(dim, sizes);

@@ -203,6 +203,10 @@ export const CATALOGUE = {
 
   // command line
   CLI_ARGUMENTS: { exit: 2, explanation: 'A command, an option or an argument is unknown, missing or malformed.' },
+  PARITY_FILE_INVALID: {
+    exit: 2,
+    explanation: 'A file given to `fr1 parity` lacks a tensor or does not fit the model or the batch.',
+  },
   RUN_UNKNOWN: { exit: 2, explanation: '`fr1 show` was asked for a run that the workspace does not hold.' },
   // methods
   PREDICTIONS_DIFFER: {

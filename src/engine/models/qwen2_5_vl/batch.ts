@@ -199,7 +199,7 @@ function fillBias(bias: Float32Array, tokens: number, row: LaidOutRow): void {
   for (let t = row.ids.length; t < tokens; t++) bias[t * tokens + t] = 0;
 }
 
-function labelFeeds(
+export function labelFeeds(
   labelRows: readonly number[],
   targets: readonly number[],
   size: number,
@@ -263,7 +263,7 @@ function unitOffsets(config: Qwen25VLConfig, images: readonly ImagePatches[]): n
   return offsets;
 }
 
-function layoutKind(layout: VisionLayout): VisionLayoutKind {
+export function layoutKind(layout: VisionLayout): VisionLayoutKind {
   return isUniform(layout) ? 'uniform' : 'padded';
 }
 

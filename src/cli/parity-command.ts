@@ -1,0 +1,95 @@
+/** `fr1 parity`: this engine against values that another implementation recorded for the same weights. */
+import { resolve } from 'node:path';
+import { compareWithExpected, type ParityRow } from '../engine/models/qwen2_5_vl/parity.ts';
+import { openCheckpoint } from '../engine/weights/checkpoint.ts';
+import { SessionPool } from '../pool/pool.ts';
+import { sourceOfLease } from '../pool/session-source.ts';
+import { tableLines } from '../ui/table.ts';
+import { type CliIo, writeLines } from './io.ts';
+
+export interface ParityFlags {
+  readonly grads?: string;
+  readonly generate?: string;
+  readonly device: string;
+  readonly threads?: number;
+  readonly json?: boolean;
+}
+
+/** Rows shown of those within tolerance; the others are all shown. */
+const SHOWN_GRADIENTS = 5;
+
+/** @returns 0 when every value is within its tolerance, else 1 */
+export async function parityCommand(
+  checkpointDir: string,
+  expected: string,
+  flags: ParityFlags,
+  io: CliIo,
+): Promise<number> {
+  const path = (given: string) => resolve(io.cwd, given);
+  const checkpoint = openCheckpoint(path(checkpointDir));
+  const abort = new AbortController();
+  const stopListening = io.onInterrupt(() => abort.abort(new DOMException('interrupted', 'AbortError')));
+  const pool = await SessionPool.open({ devices: [flags.device], threads: flags.threads });
+  try {
+    await using lease = await pool.lease({ holder: 'parity', signal: abort.signal });
+    const rows = await compareWithExpected(
+      sourceOfLease(lease),
+      checkpoint,
+      {
+        expected: path(expected),
+        gradients: flags.grads && path(flags.grads),
+        generated: flags.generate && path(flags.generate),
+      },
+      abort.signal,
+    );
+    const holds = rows.every(({ within }) => within);
+    writeLines(io.stdout, flags.json ? [JSON.stringify({ version: 1, holds, rows }, null, 2)] : report(rows));
+    return holds ? 0 : 1;
+  } catch (error) {
+    if (!abort.signal.aborted) throw error;
+    return 130;
+  } finally {
+    stopListening();
+    await pool.close();
+  }
+}
+
+/** Values, then the worst gradients; whatever is beyond its tolerance is always shown. */
+function report(rows: readonly ParityRow[]): string[] {
+  const isGradient = ({ measure }: ParityRow) => measure === 'relative norm';
+  const gradients = rows.filter(isGradient).sort((a, b) => ratio(b) - ratio(a));
+  const wrong = gradients.filter(({ within }) => !within).length;
+  const shown = gradients.slice(0, Math.max(SHOWN_GRADIENTS, wrong));
+  const lines = (some: readonly ParityRow[]) =>
+    some.map(({ name, measure, error, tolerance, scale, within }) => [
+      name,
+      measure,
+      figure(error),
+      figure(tolerance),
+      figure(scale),
+      within ? 'ok' : 'BEYOND',
+    ]);
+  const columns = ['tensor', 'measure', 'error', 'tolerance', 'scale', ''];
+  const beyond = rows.filter(({ within }) => !within).length;
+  return [
+    ...tableLines({ title: 'Values', columns, rows: lines(rows.filter((row) => !isGradient(row))) }),
+    ...(gradients.length === 0
+      ? []
+      : [
+          '',
+          ...tableLines({
+            title: `Gradients: the worst ${shown.length} of ${gradients.length}`,
+            columns,
+            rows: lines(shown),
+          }),
+        ]),
+    '',
+    beyond === 0 ? `all ${rows.length} agree` : `${beyond} of ${rows.length} are beyond their tolerance`,
+  ];
+}
+
+const ratio = ({ error, tolerance }: ParityRow) => (Number.isNaN(error) ? Number.POSITIVE_INFINITY : error / tolerance);
+
+function figure(value: number): string {
+  return Number.isInteger(value) ? String(value) : value.toExponential(1);
+}

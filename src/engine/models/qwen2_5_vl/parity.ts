@@ -1,0 +1,353 @@
+/**
+ * Compares this engine with values that another implementation recorded for the same weights and batch
+ * (scripts/dump_expected.py writes such files). Everything is compared that a file holds.
+ */
+import { Fr1Error } from '../../../errors/fr1-error.ts';
+import type { ImagePatches } from '../../generate/types.ts';
+import { WEIGHTED_NLL } from '../../loss/weighted-nll.ts';
+import { Program, type SessionSource } from '../../program.ts';
+import { type HostTensor, sizeOf } from '../../tensor.ts';
+import type { Checkpoint } from '../../weights/checkpoint.ts';
+import { openSafetensors, type SafetensorsFile } from '../../weights/safetensors.ts';
+import type { Qwen25VLConfig } from './config.ts';
+import { createGenerator } from './generator.ts';
+import { canonicalName } from './parameters.ts';
+import { type SequenceBatch, type Sequences, sequenceBatch, type Target } from './sequence-batch.ts';
+import { logProbGraph, TrainingModel } from './training-model.ts';
+import { type ImageGrid, visionLayout } from './vision-layout.ts';
+
+/** How far values may differ; floats are compared in float32. */
+export const PARITY_TOLERANCE = {
+  /** Number of positions that differ. */
+  position_ids: 0,
+  rope_deltas: 0,
+  /** Largest absolute difference. */
+  image_embeds: 2e-4,
+  logits: 2e-4,
+  /** |d| / |loss| */
+  loss: 1e-5,
+  /** ||d|| / ||g|| of one parameter. */
+  gradient: 2e-4,
+  /** Number of tokens that differ. */
+  generated: 0,
+} as const;
+
+export interface ParityRow {
+  /** A tensor of the file, or the gradient of a parameter. */
+  readonly name: string;
+  readonly measure: 'places that differ' | 'largest difference' | 'relative difference' | 'relative norm' | 'tokens';
+  readonly error: number;
+  readonly tolerance: number;
+  /** Scale of the expected values, for reading the error. */
+  readonly scale: number;
+  readonly within: boolean;
+}
+
+export interface ParityFiles {
+  readonly expected: string;
+  readonly gradients?: string | undefined;
+  readonly generated?: string | undefined;
+}
+
+/**
+ * @returns one row per compared tensor, in the order of the computation
+ * @throws PARITY_FILE_INVALID when a file lacks a tensor or has another shape than the batch asks for
+ */
+export async function compareWithExpected(
+  source: SessionSource,
+  checkpoint: Checkpoint,
+  files: ParityFiles,
+  signal?: AbortSignal,
+): Promise<ParityRow[]> {
+  const expected = openSafetensors(files.expected);
+  const { config } = checkpoint;
+  const { sequences, labelled } = readBatch(expected, config);
+  const model = new TrainingModel(source, config);
+  try {
+    for (const { name } of checkpoint.parameters) checkpoint.readFloat32(name, model.store.tensor(name).data);
+    const rows: ParityRow[] = [];
+    rows.push(...(await compareForward(source, config, model, expected, sequences, signal)));
+    if (expected.has('loss') || files.gradients !== undefined) {
+      const gradients = model.store.buffer();
+      const { batch } = sequenceBatch(config, sequences, labelled);
+      const count = batch.targets.length;
+      const weight: HostTensor = { dtype: 'float32', shape: [count], data: new Float32Array(count).fill(1 / count) };
+      const { loss } = await model.lossAndGradients(batch, WEIGHTED_NLL, { weight }, gradients, signal);
+      if (expected.has('loss')) rows.push(compareLoss(loss, numbersOf(expected, 'loss')[0]!));
+      if (files.gradients !== undefined) {
+        rows.push(...compareGradients(openSafetensors(files.gradients), checkpoint, model, gradients));
+      }
+    }
+    if (files.generated !== undefined) {
+      rows.push(await compareGenerated(source, config, model, openSafetensors(files.generated), sequences, signal));
+    }
+    return rows;
+  } finally {
+    await model.release();
+  }
+}
+
+function readBatch(
+  file: SafetensorsFile,
+  config: Qwen25VLConfig,
+): { readonly sequences: Sequences; readonly labelled: readonly Target[] } {
+  const shape = tensorShape(file, 'input_ids');
+  if (shape.length !== 2) throw invalid(file, `input_ids has shape [${shape.join(', ')}], expected [rows, tokens]`);
+  const [batch, tokens] = shape as [number, number];
+  const rowsOf = (name: string): number[][] => {
+    const flat = numbersOf(file, name);
+    if (flat.length !== batch * tokens) throw invalid(file, `${name} does not have the shape of input_ids`);
+    return Array.from({ length: batch }, (_, b) => flat.slice(b * tokens, (b + 1) * tokens));
+  };
+  const ids = rowsOf('input_ids');
+  const mask = file.has('attention_mask') ? rowsOf('attention_mask') : ids.map((row) => row.map(() => 1));
+  const wrong = ids.flat().find((id) => id < 0 || id >= config.text.vocabSize);
+  if (wrong !== undefined)
+    throw invalid(file, `input_ids has token ${wrong}, the model knows ${config.text.vocabSize}`);
+  const labels = file.has('labels') ? rowsOf('labels') : [];
+  const labelled = labels.flatMap((row, b) =>
+    row.flatMap((id, t) => (t > 0 && id >= 0 ? [{ row: b, after: t - 1, id }] : [])),
+  );
+  const afterPadding = labelled.find(({ row, after }) => mask[row]![after] === 0);
+  if (afterPadding) {
+    throw invalid(
+      file,
+      `token ${afterPadding.after + 1} of row ${afterPadding.row} is a label, but padding stands before it`,
+    );
+  }
+  return { sequences: { ids, mask, images: readImages(file, config) }, labelled };
+}
+
+function readImages(file: SafetensorsFile, config: Qwen25VLConfig): ImagePatches[] {
+  if (!file.has('image_grid_thw')) return [];
+  const { inChannels, temporalPatchSize, patchSize } = config.vision;
+  const width = inChannels * temporalPatchSize * patchSize ** 2;
+  const grids = numbersOf(file, 'image_grid_thw');
+  const pixels = file.readFloat32('pixel_values').data;
+  const images: ImagePatches[] = [];
+  let patch = 0;
+  for (let i = 0; i < grids.length; i += 3) {
+    const grid: ImageGrid = [grids[i]!, grids[i + 1]!, grids[i + 2]!];
+    const count = grid[0] * grid[1] * grid[2];
+    images.push({ grid, pixels: pixels.subarray(patch * width, (patch + count) * width) });
+    patch += count;
+  }
+  if (patch * width !== pixels.length) {
+    throw invalid(file, `pixel_values has ${pixels.length / width} patches, image_grid_thw asks for ${patch}`);
+  }
+  return images;
+}
+
+/** Positions, image embeddings, and the logits of every real token. */
+async function compareForward(
+  source: SessionSource,
+  config: Qwen25VLConfig,
+  model: TrainingModel,
+  file: SafetensorsFile,
+  sequences: Sequences,
+  signal: AbortSignal | undefined,
+): Promise<ParityRow[]> {
+  const { ids, mask, images } = sequences;
+  const everywhere = ids.flatMap((row, b) =>
+    Array.from(row).flatMap((_, t) => (mask[b]![t] === 0 ? [] : [{ row: b, after: t, id: 0 }])),
+  );
+  const laidOut = sequenceBatch(config, sequences, everywhere);
+  const rows = comparePositions(file, laidOut, sequences);
+  const { batch } = laidOut;
+  const { graph, logits, imageEmbeddings } = logProbGraph(config, batch.visionKind);
+  const outputs = {
+    ...(file.has('logits') ? { logits } : {}),
+    ...(imageEmbeddings && file.has('image_embeds') ? { image_embeds: imageEmbeddings } : {}),
+  };
+  if (Object.keys(outputs).length === 0) return rows;
+  const key = `parity:${batch.visionKind}:${Object.keys(outputs).join('+')}:${JSON.stringify(config)}`;
+  const program = await Program.compile(source, graph, outputs, { key });
+  const feeds = Object.fromEntries(
+    program.feeds.map(({ name }) => [name, batch.feeds[name] ?? model.store.tensor(name)] as const),
+  );
+  const got = await program.run(feeds, { signal });
+  await program.release();
+  if (got['image_embeds']) {
+    const { inverseIndex } = visionLayout(
+      images.map(({ grid }) => grid),
+      config,
+    );
+    rows.push(compareRows(file, 'image_embeds', got['image_embeds'], inverseIndex));
+  }
+  if (got['logits']) {
+    const vocabulary = config.text.vocabSize;
+    checkSize(file, 'logits', ids.length * batch.shape[1] * vocabulary);
+    const want = file.readFloat32('logits').data;
+    const difference = new LargestDifference();
+    everywhere.forEach(({ row, after }, n) => {
+      const at = (row * batch.shape[1] + after) * vocabulary;
+      const values = got['logits']!.data as Float32Array;
+      for (let v = 0; v < vocabulary; v++) difference.add(values[n * vocabulary + v]!, want[at + v]!);
+    });
+    rows.push(difference.row('logits', PARITY_TOLERANCE.logits));
+  }
+  return rows;
+}
+
+function comparePositions(file: SafetensorsFile, { positions }: SequenceBatch, { mask }: Sequences): ParityRow[] {
+  const rows: ParityRow[] = [];
+  const count = (name: 'position_ids' | 'rope_deltas', differing: number, scale: number) =>
+    rows.push(row(name, 'places that differ', differing, PARITY_TOLERANCE[name], scale));
+  if (file.has('position_ids')) {
+    checkSize(file, 'position_ids', positions.positions.length);
+    const want = numbersOf(file, 'position_ids');
+    const real = mask.flatMap((each) => Array.from(each, Number));
+    // What stands at padding is a matter of convention and is never read.
+    const differing = want.filter((value, i) => real[i % real.length] !== 0 && value !== positions.positions[i]);
+    count('position_ids', differing.length, Math.max(...want));
+  }
+  if (file.has('rope_deltas')) {
+    checkSize(file, 'rope_deltas', positions.deltas.length);
+    const want = numbersOf(file, 'rope_deltas');
+    // transformers counts from the padded length, this engine from the real tokens.
+    const differing = want.filter((value, b) => {
+      const padding = Array.from(mask[b]!, Number).filter((each) => each === 0).length;
+      return value + padding !== positions.deltas[b] && value !== positions.deltas[b];
+    });
+    count('rope_deltas', differing.length, Math.max(...want.map(Math.abs)));
+  }
+  return rows;
+}
+
+/** Rows of a matrix [R, C], where row i of the expected is row order[i] of ours. */
+function compareRows(file: SafetensorsFile, name: 'image_embeds', got: HostTensor, order: Int32Array): ParityRow {
+  checkSize(file, name, sizeOf(got.shape));
+  const want = file.readFloat32(name).data;
+  const width = got.shape[1]!;
+  const difference = new LargestDifference();
+  order.forEach((from, i) => {
+    for (let c = 0; c < width; c++) difference.add(Number(got.data[from * width + c]), want[i * width + c]!);
+  });
+  return difference.row(name, PARITY_TOLERANCE[name]);
+}
+
+function compareLoss(got: number, want: number): ParityRow {
+  return row(
+    'loss',
+    'relative difference',
+    Math.abs(got - want) / Math.abs(want),
+    PARITY_TOLERANCE.loss,
+    Math.abs(want),
+  );
+}
+
+function compareGradients(
+  file: SafetensorsFile,
+  checkpoint: Checkpoint,
+  model: TrainingModel,
+  gradients: Float32Array,
+): ParityRow[] {
+  const stored = new Map(file.names.map((name) => [canonicalName(name), name]));
+  const missing = checkpoint.parameters.filter(({ name }) => !stored.has(name));
+  if (missing.length === checkpoint.parameters.length)
+    throw invalid(file, 'it has no gradient of a parameter of the model');
+  return checkpoint.parameters.flatMap(({ name, shape }) => {
+    const storedName = stored.get(name);
+    if (storedName === undefined) return [];
+    checkSize(file, storedName, sizeOf(shape));
+    const want = file.readFloat32(storedName).data;
+    const got = model.store.view(gradients, name).data;
+    let difference = 0;
+    let norm = 0;
+    for (let i = 0; i < want.length; i++) {
+      difference += (got[i]! - want[i]!) ** 2;
+      norm += want[i]! ** 2;
+    }
+    // A gradient that is zero throughout has no scale of its own.
+    const error = norm === 0 ? Math.sqrt(difference) : Math.sqrt(difference / norm);
+    return [row(`gradient of ${name}`, 'relative norm', error, PARITY_TOLERANCE.gradient, Math.sqrt(norm))];
+  });
+}
+
+async function compareGenerated(
+  source: SessionSource,
+  config: Qwen25VLConfig,
+  model: TrainingModel,
+  file: SafetensorsFile,
+  { ids, mask, images }: Sequences,
+  signal: AbortSignal | undefined,
+): Promise<ParityRow> {
+  const [rows, count] = tensorShape(file, 'generated') as [number, number];
+  if (rows !== ids.length) throw invalid(file, `generated has ${rows} rows, input_ids ${ids.length}`);
+  const want = numbersOf(file, 'generated');
+  const merge = config.vision.spatialMergeSize ** 2;
+  let image = 0;
+  const requests = ids.map((row, b) => {
+    const real = Array.from(row).filter((_, t) => mask[b]![t] !== 0);
+    const own: ImagePatches[] = [];
+    for (let left = real.filter((id) => id === config.imageTokenId).length; left > 0; ) {
+      const next = images[image++]!;
+      own.push(next);
+      left -= (next.grid[0] * next.grid[1] * next.grid[2]) / merge;
+    }
+    return { inputIds: Int32Array.from(real), images: own, seed: 0 };
+  });
+  const generator = createGenerator(source, config, model.weights);
+  try {
+    const completions = await generator.generate(
+      requests,
+      {
+        maxNewTokens: count,
+        temperature: 0,
+        topP: 1,
+        topK: 0,
+        repetitionPenalty: 1,
+        stopTokenIds: [],
+        bannedTokenIds: [],
+        samplesPerRequest: 1,
+      },
+      { signal },
+    );
+    const got = completions.flatMap(([completion]) => completion!.tokenIds);
+    const differing = want.filter((token, i) => token !== got[i]).length;
+    return row('generated', 'tokens', differing, PARITY_TOLERANCE.generated, want.length);
+  } finally {
+    await generator.release();
+  }
+}
+
+class LargestDifference {
+  #error = 0;
+  #scale = 0;
+
+  add(got: number, want: number): void {
+    const difference = Math.abs(got - want);
+    if (!(difference <= this.#error)) this.#error = difference;
+    this.#scale = Math.max(this.#scale, Math.abs(want));
+  }
+
+  row(name: string, tolerance: number): ParityRow {
+    return row(name, 'largest difference', this.#error, tolerance, this.#scale);
+  }
+}
+
+function row(name: string, measure: ParityRow['measure'], error: number, tolerance: number, scale: number): ParityRow {
+  return { name, measure, error, tolerance, scale, within: error <= tolerance };
+}
+
+function numbersOf(file: SafetensorsFile, name: string): number[] {
+  tensorShape(file, name);
+  return Array.from(file.read(name).data as ArrayLike<number | bigint>, Number);
+}
+
+function tensorShape(file: SafetensorsFile, name: string): readonly number[] {
+  if (!file.has(name)) throw invalid(file, `it has no tensor "${name}"`);
+  return file.info(name).shape;
+}
+
+function checkSize(file: SafetensorsFile, name: string, size: number): void {
+  const { shape } = file.info(name);
+  if (sizeOf(shape) !== size)
+    throw invalid(file, `${name} [${shape.join(', ')}] has ${sizeOf(shape)} values, expected ${size}`);
+}
+
+function invalid(file: SafetensorsFile, what: string): Fr1Error {
+  return new Fr1Error('PARITY_FILE_INVALID', `${file.path} cannot be compared with: ${what}`, {
+    hint: 'scripts/dump_expected.py writes such files from transformers',
+  });
+}
