@@ -1,0 +1,70 @@
+/** The recorded values are those of transformers 5.17 / torch 2.11 (test/fixtures/qwen2_5_vl). */
+import { copyFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { callCli } from '../../test/helpers/cli.ts';
+import { fixture } from '../../test/helpers/fixtures.ts';
+import { temporaryFolder } from '../../test/helpers/temporary-folder.ts';
+import { openSafetensors, writeSafetensors } from '../engine/weights/safetensors.ts';
+
+const folder = (name: string) => fixture('qwen2_5_vl', name);
+
+describe('fr1 parity', () => {
+  it.each(['tiny_tied', 'tiny_untied'])('agrees with transformers on %s', async (name) => {
+    const dir = folder(name);
+    const { exitCode, stdout } = await callCli(dir, [
+      ...['parity', '.', 'expected.safetensors', '--json'],
+      ...['--grads', 'expected_grads.safetensors', '--generate', 'expected_generate.safetensors'],
+    ]);
+    const { holds, rows } = JSON.parse(stdout) as { holds: boolean; rows: { name: string }[] };
+    expect({ exitCode, holds }).toEqual({ exitCode: 0, holds: true });
+    const gradients = openSafetensors(join(dir, 'expected_grads.safetensors')).names.length;
+    expect(rows.map((row) => row.name).slice(0, 5)).toEqual([
+      ...['position_ids', 'rope_deltas', 'image_embeds', 'logits', 'loss'],
+    ]);
+    expect(rows).toHaveLength(6 + gradients);
+  });
+
+  it('exits with 1 and names the tensors that are beyond their tolerance', async () => {
+    const dir = folder('tiny_tied');
+    const out = await temporaryFolder();
+    const file = openSafetensors(join(dir, 'expected_grads.safetensors'));
+    const changed = 'model.language_model.norm.weight';
+    await writeSafetensors(
+      join(out, 'grads.safetensors'),
+      file.names.map((name) => ({
+        name,
+        shape: file.info(name).shape,
+        load: () => {
+          const { shape, data } = file.readFloat32(name);
+          if (name === changed) data[0]! += 0.001 * Math.hypot(...data);
+          return { dtype: 'float32', shape, data };
+        },
+      })),
+    );
+    const { exitCode, stdout } = await callCli(dir, [
+      ...['parity', '.', 'expected.safetensors', '--grads', join(out, 'grads.safetensors')],
+    ]);
+    expect(exitCode).toBe(1);
+    expect(stdout).toMatch(/gradient of model\.norm\.weight .* BEYOND/);
+    expect(stdout).toContain('1 of 97 are beyond their tolerance');
+  });
+
+  it('refuses a file that does not fit, saying why', async () => {
+    const out = await temporaryFolder();
+    await copyFile(join(folder('tiny_tied'), 'expected_generate.safetensors'), join(out, 'no-batch.safetensors'));
+    await writeFile(join(out, 'text.safetensors'), 'not a safetensors file');
+    const refused = async (file: string) => {
+      const { exitCode, stderr } = await callCli(out, ['parity', folder('tiny_tied'), file]);
+      expect(exitCode).toBe(2);
+      return stderr;
+    };
+    expect(await refused('no-batch.safetensors')).toContain('it has no tensor "input_ids"');
+    expect(await refused('text.safetensors')).toContain('SAFETENSORS_INVALID');
+    expect(await refused('absent.safetensors')).toContain('cannot be opened');
+    const other = await callCli(out, [
+      ...['parity', folder('tiny_untied'), join(folder('tiny_tied'), 'expected.safetensors')],
+    ]);
+    expect(other).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('the model knows 256') });
+  });
+});
