@@ -6,14 +6,17 @@ import { Fr1Error } from '../errors/fr1-error.ts';
 import { evaluateDim, formatShape, solveDim } from './autodiff/dim.ts';
 import type { Graph, Value } from './autodiff/graph.ts';
 import { type EmittedModel, type ExternalWeight, emitModel, resolveShape } from './onnx/emitter.ts';
-import type { Provider, Session, SessionOptions } from './session/runtime.ts';
-import { emptyData, type HostTensor, int64, sizeOf } from './tensor.ts';
+import type { DeviceMemory, Provider, Session, SessionOptions } from './session/runtime.ts';
+import { emptyData, type HostTensor, int64, isHostTensor, sizeOf, type Tensor } from './tensor.ts';
 
-export type Feeds = Readonly<Record<string, HostTensor>>;
+export type Feeds = Readonly<Record<string, Tensor>>;
+export type HostFeeds = Readonly<Record<string, HostTensor>>;
 
 /** What a program needs of a device: made by a lease (shared sessions) or by a bare runtime (tests, scripts). */
 export interface SessionSource {
   readonly provider: Provider;
+  /** Where tensors can stay between runs; absent on the CPU, whose sessions use host memory as it is. */
+  readonly memory?: DeviceMemory | undefined;
   session(key: string, create: () => { model: Uint8Array; options?: SessionOptions }): Promise<Session>;
 }
 
@@ -26,8 +29,8 @@ export interface ProgramOptions {
 
 export interface RunProgramOptions {
   readonly signal?: AbortSignal | undefined;
-  /** Outputs to write in place; others are allocated. */
-  readonly into?: Readonly<Record<string, HostTensor>>;
+  /** Outputs to write in place; others are allocated, in host memory. */
+  readonly into?: Readonly<Record<string, Tensor>>;
 }
 
 export class Program {
@@ -76,16 +79,17 @@ export class Program {
   /**
    * Runs the graph.
    *
+   * @returns the outputs in host memory: all but those that `into` puts on the device
    * @throws SHAPE_MISMATCH, DTYPE_MISMATCH when a feed is missing or does not fit
    */
   async run(feeds: Feeds, options: RunProgramOptions = {}): Promise<Record<string, HostTensor>> {
     const sizes = this.#sizes(feeds);
-    const all: Record<string, HostTensor> = {};
+    const all: Record<string, Tensor> = {};
     for (const value of this.#model.feeds) all[value.name] = feeds[value.name]!;
     for (const input of this.#model.shapeInputs) {
       all[input.name] = int64([input.dims.length], resolveShape(input.dims, sizes));
     }
-    const fetches: Record<string, HostTensor> = {};
+    const fetches: Record<string, Tensor> = {};
     for (const [name, value] of Object.entries(this.#model.outputs)) {
       const shape = resolveShape(value.shape, sizes);
       const given = options.into?.[name];
@@ -95,11 +99,14 @@ export class Program {
           `output ${name} is ${value.dtype}[${shape}], the given buffer ${given.dtype}[${given.shape}]`,
         );
       }
-      fetches[name] = {
-        dtype: value.dtype,
-        shape,
-        data: (given?.data ?? emptyData(value.dtype, sizeOf(shape))) as never,
-      };
+      fetches[name] =
+        given && !isHostTensor(given)
+          ? { ...given, shape }
+          : {
+              dtype: value.dtype,
+              shape,
+              data: (given?.data ?? emptyData(value.dtype, sizeOf(shape))) as never,
+            };
     }
     return this.#session.run(all, fetches, { signal: options.signal });
   }

@@ -24,6 +24,28 @@ export interface HostTensor<D extends DType = DType> {
   readonly data: DataOf[D];
 }
 
+/** Memory of a device, e.g. a WebGPU buffer or a range of CUDA memory. */
+export interface DeviceBuffer {
+  readonly byteLength: number;
+  /** What the runtime knows it by. */
+  readonly handle: bigint;
+  /** Frees the memory; nothing may use it any more. Safe to call twice. */
+  release(): void;
+}
+
+/** A dense row-major tensor in the memory of a device; its elements are read by `DeviceMemory.download`. */
+export interface DeviceTensor<D extends DType = DType> {
+  readonly dtype: D;
+  readonly shape: readonly number[];
+  readonly buffer: DeviceBuffer;
+}
+
+export type Tensor<D extends DType = DType> = HostTensor<D> | DeviceTensor<D>;
+
+export function isHostTensor<D extends DType>(tensor: Tensor<D>): tensor is HostTensor<D> {
+  return 'data' in tensor;
+}
+
 export const BYTES_PER_ELEMENT = {
   float32: 4,
   float16: 2,

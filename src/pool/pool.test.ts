@@ -34,6 +34,10 @@ class BookRuntime implements Runtime {
     };
   }
 
+  async deviceMemory(): Promise<never> {
+    throw new Error('a fake');
+  }
+
   async close(): Promise<void> {
     this.isClosed = true;
   }

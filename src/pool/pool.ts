@@ -5,7 +5,7 @@
 import { cpus, totalmem } from 'node:os';
 import { type OpenRuntimeOptions, openRuntime } from '../engine/session/open-runtime.ts';
 import type { RunOptions, Runtime, Session, ValueInfo } from '../engine/session/runtime.ts';
-import type { HostTensor } from '../engine/tensor.ts';
+import type { HostTensor, Tensor } from '../engine/tensor.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import { requireUsableDevice } from './devices.ts';
 import type { DeviceInfo, Lease, SharedSession } from './lease.ts';
@@ -311,8 +311,8 @@ class HeldSession implements Session {
   }
 
   async run(
-    feeds: Readonly<Record<string, HostTensor>>,
-    fetches: Readonly<Record<string, HostTensor | null>>,
+    feeds: Readonly<Record<string, Tensor>>,
+    fetches: Readonly<Record<string, Tensor | null>>,
     options?: RunOptions,
   ): Promise<Record<string, HostTensor>> {
     this.#lease.requireAlive();

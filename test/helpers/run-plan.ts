@@ -83,7 +83,14 @@ export function fakeLease(onRelease: () => void = () => undefined): Lease {
   };
   return {
     device: { id: 'cpu', provider: 'cpu', description: 'fake', threads: 2 },
-    runtime: { name: 'worker', version: 'fake', threads: 2, createSession: refuse, close: async () => undefined },
+    runtime: {
+      name: 'worker',
+      version: 'fake',
+      threads: 2,
+      createSession: refuse,
+      deviceMemory: refuse,
+      close: async () => undefined,
+    },
     session: refuse,
     [Symbol.asyncDispose]: async () => onRelease(),
   };

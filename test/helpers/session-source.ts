@@ -1,10 +1,11 @@
 /** A session source without a pool: every program gets a session of its own. */
 import type { SessionSource } from '../../src/engine/program.ts';
-import type { Provider, Runtime } from '../../src/engine/session/runtime.ts';
+import type { DeviceMemory, Provider, Runtime } from '../../src/engine/session/runtime.ts';
 
-export function bareSource(runtime: Runtime, provider: Provider = 'cpu'): SessionSource {
+export function bareSource(runtime: Runtime, provider: Provider = 'cpu', memory?: DeviceMemory): SessionSource {
   return {
     provider,
+    memory,
     session: (_key, create) => {
       const { model, options } = create();
       return runtime.createSession(model, options);

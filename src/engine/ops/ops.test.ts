@@ -1,29 +1,24 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
+import { webGpuSource } from '../../../test/helpers/device-source.ts';
+import { bareSource } from '../../../test/helpers/session-source.ts';
 import { backward, type SparseGradient } from '../autodiff/backward.ts';
 import { Graph, type Value } from '../autodiff/graph.ts';
 import { Program, type SessionSource } from '../program.ts';
 import { RandomStream } from '../random.ts';
 import { openRuntime } from '../session/open-runtime.ts';
-import type { Runtime } from '../session/runtime.ts';
 import { type HostTensor, sizeOf } from '../tensor.ts';
 import { OPERATOR_CASES, type OperatorCase } from './cases.ts';
 import { OPERATORS } from './index.ts';
 import { Mul } from './mul.ts';
 import { ReduceSum } from './reduce-sum.ts';
 
-let runtime: Runtime;
-let source: SessionSource;
+const runtime = await openRuntime({ threads: 1 });
+const webGpu = await webGpuSource(runtime);
+const DEVICES: readonly [string, SessionSource | undefined][] = [
+  ['cpu', bareSource(runtime)],
+  ['webgpu', webGpu],
+];
 
-beforeAll(async () => {
-  runtime = await openRuntime({ threads: 1 });
-  source = {
-    provider: 'cpu',
-    session: (_key, create) => {
-      const { model, options } = create();
-      return runtime.createSession(model, options);
-    },
-  };
-});
 afterAll(() => runtime.close());
 
 function randomInputs(operatorCase: OperatorCase, stream: RandomStream): Float32Array[] {
@@ -50,9 +45,14 @@ describe('OPERATORS', () => {
 });
 
 describe.each(OPERATORS.map((operator) => operator.type))('%s', (type) => {
-  it.each((OPERATOR_CASES[type] ?? []).map((operatorCase) => [operatorCase.title, operatorCase] as const))(
-    '%s: value, shape and gradient are right',
-    async (title, operatorCase) => {
+  it.for(
+    DEVICES.flatMap(([device, source]) =>
+      (OPERATOR_CASES[type] ?? []).map((operatorCase) => ({ title: operatorCase.title, device, source, operatorCase })),
+    ),
+  )(
+    '$title: value, shape and gradient are right on $device',
+    async ({ title, device, source, operatorCase }, { skip }) => {
+      if (source === undefined) return skip(`no ${device} here`);
       const { graph, inputs, data, output } = build(operatorCase);
       expect(graph.nodes.some((node) => node.operator.type === type)).toBe(true);
       const weights = graph.input('weights', 'float32', output.shape);

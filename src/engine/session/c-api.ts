@@ -13,8 +13,11 @@
 import { availableParallelism } from 'node:os';
 import type { ErrorCode } from '../../errors/catalogue.ts';
 import { Fr1Error } from '../../errors/fr1-error.ts';
-import type { DType, HostTensor } from '../tensor.ts';
+import { encodeModel } from '../onnx/proto.ts';
+import { type DType, type HostTensor, isHostTensor, type Tensor } from '../tensor.ts';
+import { CApiDeviceMemory, deviceMemoryInfo } from './c-api-memory.ts';
 import { byteLengthOf, checkValues, runFailed, tensorOver } from './check-values.ts';
+import { appendProvider, type DeviceProvider } from './device-options.ts';
 import {
   addressOf,
   callAsync,
@@ -28,7 +31,7 @@ import {
   stringAt,
   takeMessage,
 } from './ort-api.ts';
-import type { RunOptions, Runtime, Session, SessionOptions, ValueInfo } from './runtime.ts';
+import type { DeviceMemory, RunOptions, Runtime, Session, SessionOptions, ValueInfo } from './runtime.ts';
 import { selfTest } from './self-test.ts';
 import { configEntries, LOG_SEVERITY, OPTIMIZATION_LEVEL } from './session-settings.ts';
 import { Turns } from './turns.ts';
@@ -67,6 +70,8 @@ class CApiRuntime implements Runtime {
   readonly threads: number;
   readonly #api: OrtApi;
   readonly #sessions = new Set<CApiSession>();
+  readonly #memories = new Map<string, Promise<CApiDeviceMemory>>();
+  readonly #memoryInfos = new Map<string, Pointer>();
   #closed = false;
 
   constructor(api: OrtApi, threads: number) {
@@ -75,18 +80,44 @@ class CApiRuntime implements Runtime {
     this.threads = threads;
   }
 
-  async createSession(model: Uint8Array, options: SessionOptions = {}): Promise<Session> {
+  createSession(model: Uint8Array, options: SessionOptions = {}): Promise<Session> {
+    return this.#createSession(model, options);
+  }
+
+  deviceMemory(provider: DeviceProvider, deviceIndex = 0): Promise<DeviceMemory> {
+    const key = `${provider}:${deviceIndex}`;
+    let memory = this.#memories.get(key);
+    if (memory === undefined) {
+      memory = this.#createMemory(provider, deviceIndex);
+      memory.catch(() => this.#memories.delete(key));
+      this.#memories.set(key, memory);
+    }
+    return memory;
+  }
+
+  async #createMemory(provider: DeviceProvider, deviceIndex: number): Promise<CApiDeviceMemory> {
+    const copier = await this.#createSession(copyModel(), { provider, deviceIndex, logId: `copy:${provider}` });
+    const device = `${provider}:${deviceIndex}`;
+    return new CApiDeviceMemory(this.#api, device, copier, this.#memoryInfo(provider, deviceIndex)!);
+  }
+
+  /** @returns null for the CPU */
+  #memoryInfo(provider: SessionOptions['provider'] = 'cpu', deviceIndex = 0): Pointer | null {
+    if (provider === 'cpu') return null;
+    const key = `${provider}:${deviceIndex}`;
+    const info = this.#memoryInfos.get(key) ?? deviceMemoryInfo(this.#api, provider, deviceIndex);
+    this.#memoryInfos.set(key, info);
+    return info;
+  }
+
+  async #createSession(model: Uint8Array, options: SessionOptions): Promise<CApiSession> {
     if (this.#closed) throw new Fr1Error('RUNTIME_RELEASED', 'the runtime is closed');
     const name = options.logId ?? 'session';
-    if (options.provider !== undefined && options.provider !== 'cpu') {
-      throw new Fr1Error('DEVICE_UNAVAILABLE', `session "${name}" asks for ${options.provider}`, {
-        hint: 'only the CPU is supported so far; run with --device cpu',
-      });
-    }
+    const memory = this.#memoryInfo(options.provider, options.deviceIndex);
     const handle = await this.#createHandle(model, name, options);
     let session: CApiSession;
     try {
-      session = new CApiSession(this.#api, handle, name, (ended) => this.#sessions.delete(ended));
+      session = new CApiSession(this.#api, handle, name, memory, (ended) => this.#sessions.delete(ended));
     } catch (error) {
       this.#api.releaseSession(handle);
       throw error;
@@ -101,6 +132,8 @@ class CApiRuntime implements Runtime {
 
   async close(): Promise<void> {
     this.#closed = true;
+    const memories = await Promise.allSettled(this.#memories.values());
+    for (const memory of memories) if (memory.status === 'fulfilled') await memory.value.release();
     await Promise.all([...this.#sessions].map((session) => session.release()));
   }
 
@@ -120,6 +153,8 @@ class CApiRuntime implements Runtime {
       for (const [key, value] of Object.entries(configEntries(options))) {
         checkStatus(api.addSessionConfigEntry(native, key, value), code, `${what}, option ${key}`);
       }
+      const { provider = 'cpu', deviceIndex = 0 } = options;
+      if (provider !== 'cpu') appendProvider(api, native, provider, deviceIndex);
       const out = new BigUint64Array(1);
       const status = await callAsync(api.createSessionFromArray, api.env, model, model.byteLength, native, out);
       checkStatus(status, code, what);
@@ -146,8 +181,10 @@ class CApiSession implements Session {
   readonly inputs: readonly ValueInfo[];
   readonly outputs: readonly ValueInfo[];
   readonly #api: OrtApi;
-  readonly #handle: Pointer;
+  readonly handle: Pointer;
   readonly #name: string;
+  /** Memory of the session's device; null on the CPU. */
+  readonly #memory: Pointer | null;
   readonly #inputsByName: ReadonlyMap<string, ValueInfo>;
   readonly #outputsByName: ReadonlyMap<string, ValueInfo>;
   readonly #names = new CStrings();
@@ -157,10 +194,17 @@ class CApiSession implements Session {
   #runOptions: Pointer | undefined;
   #released: Promise<void> | undefined;
 
-  constructor(api: OrtApi, handle: Pointer, name: string, onReleased: (session: CApiSession) => void) {
+  constructor(
+    api: OrtApi,
+    handle: Pointer,
+    name: string,
+    memory: Pointer | null,
+    onReleased: (session: CApiSession) => void,
+  ) {
     this.#api = api;
-    this.#handle = handle;
+    this.handle = handle;
     this.#name = name;
+    this.#memory = memory;
     this.#onReleased = onReleased;
     this.inputs = this.#readValues('input');
     this.outputs = this.#readValues('output');
@@ -170,8 +214,8 @@ class CApiSession implements Session {
   }
 
   async run(
-    feeds: Readonly<Record<string, HostTensor>>,
-    fetches: Readonly<Record<string, HostTensor | null>>,
+    feeds: Readonly<Record<string, Tensor>>,
+    fetches: Readonly<Record<string, Tensor | null>>,
     options: RunOptions = {},
   ): Promise<Record<string, HostTensor>> {
     if (this.#released !== undefined) {
@@ -184,15 +228,15 @@ class CApiSession implements Session {
   release(): Promise<void> {
     this.#released ??= this.#turns.idle().then(async () => {
       if (this.#runOptions !== undefined) this.#api.releaseRunOptions(this.#runOptions);
-      await callAsync(this.#api.releaseSession, this.#handle);
+      await callAsync(this.#api.releaseSession, this.handle);
       this.#onReleased(this);
     });
     return this.#released;
   }
 
   async #runNow(
-    feeds: Readonly<Record<string, HostTensor>>,
-    fetches: Readonly<Record<string, HostTensor | null>>,
+    feeds: Readonly<Record<string, Tensor>>,
+    fetches: Readonly<Record<string, Tensor | null>>,
     signal: AbortSignal | undefined,
   ): Promise<Record<string, HostTensor>> {
     const api = this.#api;
@@ -212,9 +256,12 @@ class CApiSession implements Session {
       }
       this.#runOptions ??= outPointer((out) => api.createRunOptions(out), 'RUNTIME_RUN_FAILED', this.#name);
       await this.#call(this.#runOptions, inputNames, inputValues, outputNames, outputValues, signal);
-      return Object.fromEntries(
-        wanted.map(([name, tensor], i) => [name, tensor ?? this.#copyOut(outputValues[i]!, name)]),
-      );
+      const onHost: Record<string, HostTensor> = {};
+      for (const [i, [name, tensor]] of wanted.entries()) {
+        if (tensor === null) onHost[name] = this.#copyOut(outputValues[i]!, name);
+        else if (isHostTensor(tensor)) onHost[name] = tensor;
+      }
+      return onHost;
     } finally {
       for (const value of inputValues) if (value !== 0n) api.releaseValue(value);
       for (const value of outputValues) if (value !== 0n) api.releaseValue(value);
@@ -240,7 +287,7 @@ class CApiSession implements Session {
     try {
       const status = await callAsync(
         api.run,
-        this.#handle,
+        this.handle,
         runOptions,
         inputNames,
         inputValues,
@@ -263,22 +310,19 @@ class CApiSession implements Session {
   }
 
   /** A value over the memory of a tensor. */
-  #wrap(tensor: HostTensor, name: string): Pointer {
-    const { data, shape, dtype } = tensor;
+  #wrap(tensor: Tensor, name: string): Pointer {
+    const { shape, dtype } = tensor;
+    const what = `session "${this.#name}", value "${name}"`;
     const dims = BigInt64Array.from(shape, BigInt);
+    const isHost = isHostTensor(tensor);
+    const memory = isHost ? this.#api.cpuMemory : this.#memory;
+    if (memory === null) throw new Fr1Error('RUNTIME_FEED_INVALID', `${what} is not in host memory`);
+    const bytes = isHost ? tensor.data.byteLength : byteLengthOf(dtype, shape);
+    const data = isHost ? (bytes === 0 ? EMPTY : tensor.data) : tensor.buffer.handle;
     return outPointer(
-      (out) =>
-        this.#api.createTensorWithData(
-          this.#api.cpuMemory,
-          data.byteLength === 0 ? EMPTY : data,
-          data.byteLength,
-          dims,
-          dims.length,
-          ELEMENT_TYPE[dtype],
-          out,
-        ),
+      (out) => this.#api.createTensorWithData(memory, data, bytes, dims, dims.length, ELEMENT_TYPE[dtype], out),
       'RUNTIME_RUN_FAILED',
-      `session "${this.#name}", value "${name}"`,
+      what,
     );
   }
 
@@ -307,12 +351,12 @@ class CApiSession implements Session {
       kind === 'input'
         ? [api.sessionGetInputCount, api.sessionGetInputName, api.sessionGetInputTypeInfo]
         : [api.sessionGetOutputCount, api.sessionGetOutputName, api.sessionGetOutputTypeInfo];
-    const count = outNumber((out) => getCount(this.#handle, out), code, what);
+    const count = outNumber((out) => getCount(this.handle, out), code, what);
     return Array.from({ length: count }, (_, i) => {
-      const address = outPointer((out) => getName(this.#handle, i, api.allocator, out), code, what);
+      const address = outPointer((out) => getName(this.handle, i, api.allocator, out), code, what);
       const name = stringAt(address);
       checkStatus(api.allocatorFree(api.allocator, address), code, what);
-      const typeInfo = outPointer((out) => getInfo(this.#handle, i, out), code, what);
+      const typeInfo = outPointer((out) => getInfo(this.handle, i, out), code, what);
       try {
         const info = outPointer((out) => api.castTypeInfoToTensorInfo(typeInfo, out), code, what);
         if (info === 0n) throw new Fr1Error(code, `${what}: ${kind} "${name}" is not a tensor`);
@@ -334,6 +378,26 @@ class CApiSession implements Session {
     if (rank > 0) checkStatus(api.getDimensions(info, dims, rank), code, what);
     return { dtype, shape: Array.from(dims, Number) };
   }
+}
+
+/** y = x over float32 [n]. */
+function copyModel(): Uint8Array {
+  const value = (name: string) => ({
+    name,
+    type: { tensorType: { elemType: ELEMENT_TYPE.float32, shape: { dim: [{ dimParam: 'n' }] } } },
+  });
+  return encodeModel({
+    irVersion: 10,
+    producerName: 'fr1',
+    opsetImport: [{ domain: '', version: 21 }],
+    graph: {
+      name: 'copy',
+      node: [{ input: ['x'], output: ['y'], name: 'copy', opType: 'Identity', domain: '', attribute: [] }],
+      initializer: [],
+      input: [value('x')],
+      output: [value('y')],
+    },
+  });
 }
 
 /** Stands for the memory of a tensor without elements, which has no address of its own. */

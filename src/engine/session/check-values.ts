@@ -1,7 +1,15 @@
 /** Checks of feeds and fetches against what a session declares, and failures of runs; shared by both runtimes. */
 import { Fr1Error } from '../../errors/fr1-error.ts';
 import { didYouMean } from '../../errors/nearest.ts';
-import { BYTES_PER_ELEMENT, type DType, type HostTensor, sizeOf, type TensorData } from '../tensor.ts';
+import {
+  BYTES_PER_ELEMENT,
+  type DType,
+  type HostTensor,
+  isHostTensor,
+  sizeOf,
+  type Tensor,
+  type TensorData,
+} from '../tensor.ts';
 import type { ValueInfo } from './runtime.ts';
 
 const ARRAY_OF = {
@@ -13,8 +21,8 @@ const ARRAY_OF = {
   bool: Uint8Array,
 } as const satisfies Record<DType, unknown>;
 
-type Tensors = Readonly<Record<string, HostTensor>>;
-type Fetches = Readonly<Record<string, HostTensor | null>>;
+type Tensors = Readonly<Record<string, Tensor>>;
+type Fetches = Readonly<Record<string, Tensor | null>>;
 
 /**
  * Refuses feeds and fetches that the session cannot take, naming the value, what is expected and what was given.
@@ -63,7 +71,7 @@ export function runFailed(session: string, message: string): Fr1Error {
   return new Fr1Error('RUNTIME_RUN_FAILED', `session "${session}"${where}: ${message}`);
 }
 
-function checkTensor(session: string, what: string, info: ValueInfo, tensor: HostTensor): void {
+function checkTensor(session: string, what: string, info: ValueInfo, tensor: Tensor): void {
   if (tensor.dtype !== info.dtype) throw invalid(session, `${what} takes ${info.dtype}, not ${tensor.dtype}`);
   // NOTE: onnxruntime reports an undeclared shape like that of a scalar; it then checks by itself.
   const fits =
@@ -71,6 +79,11 @@ function checkTensor(session: string, what: string, info: ValueInfo, tensor: Hos
     (tensor.shape.length === info.shape.length &&
       info.shape.every((dim, axis) => dim === -1 || dim === tensor.shape[axis]));
   if (!fits) throw invalid(session, `${what} has shape ${format(info.shape)}, not ${format(tensor.shape)}`);
+  if (!isHostTensor(tensor)) {
+    const bytes = byteLengthOf(tensor.dtype, tensor.shape);
+    if (tensor.buffer.byteLength >= bytes) return;
+    throw invalid(session, `${what} needs ${bytes} bytes, its buffer has ${tensor.buffer.byteLength}`);
+  }
   if (!(tensor.data instanceof ARRAY_OF[tensor.dtype])) {
     const { name } = (tensor.data as object).constructor;
     throw invalid(session, `${what} of ${tensor.dtype} needs ${ARRAY_OF[tensor.dtype].name} data, not ${name}`);

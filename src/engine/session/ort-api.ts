@@ -20,7 +20,7 @@ export type Pointer = bigint;
 type Nullable = Pointer | null;
 type Memory = Pointer | NodeJS.ArrayBufferView | null;
 
-/** The API version asked for: the newest feature used here came with 1.6, 22 is what 1.22 and later all offer. */
+/** The API version asked for: the newest feature used here came with 1.12, 22 is what 1.22 and later all offer. */
 const API_VERSION = 22;
 
 /** Stacks that native calls run on; koffi's own default for asynchronous calls (128 KiB) is too small for graph passes. */
@@ -57,7 +57,9 @@ const FUNCTIONS = {
   getDimensionsCount: [61, P, [P, P]],
   getDimensions: [62, P, [P, P, 'size_t']],
   getTensorTypeAndShape: [65, P, [P, P]],
+  createMemoryInfo: [68, P, ['str', 'int', 'int', 'int', P]],
   createCpuMemoryInfo: [69, P, ['int', 'int', P]],
+  allocatorAlloc: [75, P, [P, 'size_t', P]],
   allocatorFree: [76, P, [P, P]],
   getAllocatorWithDefaultOptions: [78, P, [P]],
   releaseStatus: [93, 'void', [P]],
@@ -69,6 +71,13 @@ const FUNCTIONS = {
   releaseTensorTypeAndShapeInfo: [99, 'void', [P]],
   releaseSessionOptions: [100, 'void', [P]],
   addSessionConfigEntry: [130, P, [P, 'str', 'str']],
+  createAllocator: [131, P, [P, P, P]],
+  releaseAllocator: [132, 'void', [P]],
+  appendCudaProvider: [204, P, [P, P]],
+  createCudaProviderOptions: [205, P, [P]],
+  updateCudaProviderOptions: [206, P, [P, P, P, 'size_t']],
+  releaseCudaProviderOptions: [208, 'void', [P]],
+  appendExecutionProvider: [216, P, [P, 'str', P, P, 'size_t']],
 } as const satisfies Record<string, readonly [index: number, result: string, parameters: readonly string[]]>;
 
 type Entry = typeof FUNCTIONS;

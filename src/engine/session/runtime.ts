@@ -3,13 +3,16 @@
  * it, release it. Two implementations: the C API of onnxruntime's shared library (`c-api.ts`, the main path) and the
  * onnxruntime-node package in a worker thread (`worker-runtime.ts`, the fallback and the oracle in tests).
  */
-import type { DType, HostTensor } from '../tensor.ts';
+import type { DeviceTensor, DType, HostTensor, Tensor } from '../tensor.ts';
 
 /** Execution provider of a session. */
 export type Provider = 'cpu' | 'webgpu' | 'cuda';
 
 export interface SessionOptions {
+  /** @default cpu */
   readonly provider?: Provider;
+  /** Which device of the provider. @default 0 */
+  readonly deviceIndex?: number;
   /** @default the runtime's thread count */
   readonly threads?: number;
   /** Folder that external-data initialisers are relative to. */
@@ -40,18 +43,31 @@ export interface Session {
   /**
    * Runs the graph. Feeds are not copied: their memory must not change until the promise settles.
    *
-   * `fetches` names the wanted outputs; a HostTensor is filled in place (its memory may be that of a feed where the
-   * graph allows it), `null` lets the runtime allocate and returns a fresh tensor. Runs of one session queue up.
+   * `fetches` names the wanted outputs; a tensor is filled in place (its memory may be that of a feed where the graph
+   * allows it), `null` lets the runtime allocate and returns a fresh tensor. Runs of one session queue up.
    *
+   * Device tensors go in and out without a copy. They must be of the session's own device.
+   *
+   * @returns the fetches in host memory
    * @throws RUNTIME_RUN_FAILED with the node's name when onnxruntime reports a failure
    */
   run(
-    feeds: Readonly<Record<string, HostTensor>>,
-    fetches: Readonly<Record<string, HostTensor | null>>,
+    feeds: Readonly<Record<string, Tensor>>,
+    fetches: Readonly<Record<string, Tensor | null>>,
     options?: RunOptions,
   ): Promise<Record<string, HostTensor>>;
   /** Frees the session's memory once running work has ended. Safe to call twice. */
   release(): Promise<void>;
+}
+
+/** The memory of one device. Its tensors live until they are released or the runtime is closed. */
+export interface DeviceMemory {
+  /** A tensor whose elements are undefined until they are written. @throws DEVICE_MEMORY */
+  allocate<D extends DType>(dtype: D, shape: readonly number[]): DeviceTensor<D>;
+  /** Copies elements to the device, into `to` or into a new tensor. float32 only. */
+  upload(from: HostTensor<'float32'>, to?: DeviceTensor<'float32'>): Promise<DeviceTensor<'float32'>>;
+  /** Copies elements to the host. float32 only. */
+  download(from: DeviceTensor<'float32'>, to: HostTensor<'float32'>): Promise<void>;
 }
 
 export interface Runtime {
@@ -62,6 +78,12 @@ export interface Runtime {
   /** Why the fallback is in use, where the C API was refused. */
   readonly fallbackReason?: Error | undefined;
   createSession(model: Uint8Array, options?: SessionOptions): Promise<Session>;
+  /**
+   * The memory of a device, the same for every call.
+   *
+   * @throws DEVICE_UNAVAILABLE when the device cannot be used, or the runtime reaches the CPU only
+   */
+  deviceMemory(provider: Exclude<Provider, 'cpu'>, deviceIndex?: number): Promise<DeviceMemory>;
   /** Releases every session. */
   close(): Promise<void>;
 }

@@ -12,7 +12,14 @@ import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { Fr1Error } from '../../errors/fr1-error.ts';
-import { BYTES_PER_ELEMENT, type DType, type HostTensor, type TensorData } from '../tensor.ts';
+import {
+  BYTES_PER_ELEMENT,
+  type DType,
+  type HostTensor,
+  isHostTensor,
+  type Tensor,
+  type TensorData,
+} from '../tensor.ts';
 import { checkValues, runFailed, tensorOver } from './check-values.ts';
 import type { RunOptions, Runtime, Session, SessionOptions, ValueInfo } from './runtime.ts';
 import { selfTest } from './self-test.ts';
@@ -75,9 +82,7 @@ class WorkerRuntime implements Runtime {
     if (this.#closed !== undefined) throw new Fr1Error('RUNTIME_RELEASED', 'the runtime is closed');
     const name = options.logId ?? 'session';
     if (options.provider !== undefined && options.provider !== 'cpu') {
-      throw new Fr1Error('DEVICE_UNAVAILABLE', `session "${name}" asks for ${options.provider}`, {
-        hint: 'only the CPU is supported so far; run with --device cpu',
-      });
+      throw cpuOnly(options.provider);
     }
     const native = {
       executionProviders: ['cpu'],
@@ -105,12 +110,26 @@ class WorkerRuntime implements Runtime {
     }
   }
 
+  async deviceMemory(provider: string): Promise<never> {
+    throw cpuOnly(provider);
+  }
+
   close(): Promise<void> {
     this.#closed ??= Promise.all([...this.#sessions].map((session) => session.release())).then(() =>
       this.#worker.close(),
     );
     return this.#closed;
   }
+}
+
+function cpuOnly(provider: string): Fr1Error {
+  return new Fr1Error(
+    'DEVICE_UNAVAILABLE',
+    `${provider} needs onnxruntime's C API, and the runtime in use is the worker`,
+    {
+      hint: 'unset FR1_RUNTIME, see what `fr1 doctor` says of koffi, or run with --device cpu',
+    },
+  );
 }
 
 class WorkerSession implements Session {
@@ -137,14 +156,16 @@ class WorkerSession implements Session {
   }
 
   async run(
-    feeds: Readonly<Record<string, HostTensor>>,
-    fetches: Readonly<Record<string, HostTensor | null>>,
+    feeds: Readonly<Record<string, Tensor>>,
+    fetches: Readonly<Record<string, Tensor | null>>,
     { signal }: RunOptions = {},
   ): Promise<Record<string, HostTensor>> {
     if (this.#released !== undefined) {
       throw new Fr1Error('RUNTIME_RELEASED', `session "${this.#name}" was used after its release`);
     }
     checkValues(this.#name, this.#inputsByName, this.#outputsByName, feeds, fetches);
+    requireHost(this.#name, feeds);
+    requireHost(this.#name, fetches);
     const result = this.#turns.take(() => this.#runNow(feeds, fetches, signal), signal);
     if (signal === undefined) return result;
     return new Promise((resolve, reject) => {
@@ -191,6 +212,17 @@ class WorkerSession implements Session {
     }
     (target.data as { set(from: TensorData): void }).set(fresh.data);
     return target;
+  }
+}
+
+function requireHost(
+  session: string,
+  tensors: Readonly<Record<string, Tensor | null>>,
+): asserts tensors is Readonly<Record<string, HostTensor | null>> {
+  for (const [name, tensor] of Object.entries(tensors)) {
+    if (tensor !== null && !isHostTensor(tensor)) {
+      throw new Fr1Error('RUNTIME_FEED_INVALID', `session "${session}": "${name}" is not in host memory`);
+    }
   }
 }
 

@@ -6,7 +6,7 @@
  */
 import type { ImagePatches } from '../../generate/types.ts';
 import { usesOf } from '../../ops/gather-rows.ts';
-import type { Feeds } from '../../program.ts';
+import type { HostFeeds } from '../../program.ts';
 import { type HostTensor, int32 } from '../../tensor.ts';
 import type { Qwen25VLConfig } from './config.ts';
 import { mropePositions } from './rope.ts';
@@ -32,7 +32,7 @@ export interface Row {
 }
 
 export interface Batch {
-  readonly feeds: Feeds;
+  readonly feeds: HostFeeds;
   readonly visionKind: VisionLayoutKind | null;
   /** Target tokens of all branches, in order: what the log-probabilities are about. */
   readonly targets: Int32Array;

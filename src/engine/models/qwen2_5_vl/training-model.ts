@@ -10,7 +10,7 @@ import { ModelGraph, type WeightLayout } from '../../nn/model-graph.ts';
 import { TokenLogProb } from '../../ops/token-log-prob.ts';
 import { type FlatBuffer, ParameterStore, type StoredParameter } from '../../optim/parameter-store.ts';
 import { type Feeds, Program, type SessionSource } from '../../program.ts';
-import type { HostTensor } from '../../tensor.ts';
+import type { HostTensor, Tensor } from '../../tensor.ts';
 import { ModelWeights } from '../../weights/model-weights.ts';
 import type { Batch } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
@@ -140,7 +140,7 @@ export class TrainingModel {
   }
 
   #feeds(program: Program, feeds: Feeds): Feeds {
-    const all: Record<string, HostTensor> = {};
+    const all: Record<string, Tensor> = {};
     for (const { name } of program.feeds) {
       const tensor = feeds[name] ?? this.weights.find(name);
       if (tensor) all[name] = tensor;

@@ -1,0 +1,90 @@
+/**
+ * Memory of a device through the C API. A session of its own keeps the device's allocator alive and copies between host
+ * and device; no other session needs to live as long as the tensors do.
+ */
+import { Fr1Error } from '../../errors/fr1-error.ts';
+import { type DeviceBuffer, type DeviceTensor, type DType, float32, type HostTensor } from '../tensor.ts';
+import { byteLengthOf } from './check-values.ts';
+import { type DeviceProvider, MEMORY_NAME } from './device-options.ts';
+import { checkStatus, type OrtApi, outPointer, type Pointer, takeMessage } from './ort-api.ts';
+import type { DeviceMemory, Session } from './runtime.ts';
+
+const DEVICE_ALLOCATOR = 0;
+const MEMORY_TYPE_DEFAULT = 0;
+
+/** Description of a device's memory; it is kept for the life of the process. */
+export function deviceMemoryInfo(api: OrtApi, provider: DeviceProvider, deviceIndex: number): Pointer {
+  return outPointer(
+    (out) => api.createMemoryInfo(MEMORY_NAME[provider], DEVICE_ALLOCATOR, deviceIndex, MEMORY_TYPE_DEFAULT, out),
+    'DEVICE_UNAVAILABLE',
+    `memory of ${provider}:${deviceIndex}`,
+  );
+}
+
+export class CApiDeviceMemory implements DeviceMemory {
+  readonly #api: OrtApi;
+  readonly #device: string;
+  readonly #copier: Session;
+  readonly #allocator: Pointer;
+  readonly #buffers = new Set<DeviceBuffer>();
+
+  /** @param copier a session of the device with y = x over float32 [n] */
+  constructor(api: OrtApi, device: string, copier: Session & { readonly handle: Pointer }, memoryInfo: Pointer) {
+    this.#api = api;
+    this.#device = device;
+    this.#copier = copier;
+    this.#allocator = outPointer(
+      (out) => api.createAllocator(copier.handle, memoryInfo, out),
+      'DEVICE_UNAVAILABLE',
+      device,
+    );
+  }
+
+  allocate<D extends DType>(dtype: D, shape: readonly number[]): DeviceTensor<D> {
+    return { dtype, shape, buffer: this.#buffer(byteLengthOf(dtype, shape)) };
+  }
+
+  async upload(from: HostTensor<'float32'>, to = this.allocate('float32', from.shape)) {
+    const size = from.data.length;
+    if (size > 0) await this.#copier.run({ x: float32([size], from.data) }, { y: { ...to, shape: [size] } });
+    return to;
+  }
+
+  async download(from: DeviceTensor<'float32'>, to: HostTensor<'float32'>): Promise<void> {
+    const size = to.data.length;
+    if (size > 0) await this.#copier.run({ x: { ...from, shape: [size] } }, { y: float32([size], to.data) });
+  }
+
+  /** Frees every tensor. */
+  async release(): Promise<void> {
+    for (const buffer of this.#buffers) buffer.release();
+    this.#api.releaseAllocator(this.#allocator);
+    await this.#copier.release();
+  }
+
+  #buffer(byteLength: number): DeviceBuffer {
+    const out = new BigUint64Array(1);
+    const message = takeMessage(this.#api.allocatorAlloc(this.#allocator, Math.max(16, byteLength), out));
+    if (message !== undefined || out[0] === 0n) {
+      throw new Fr1Error(
+        'DEVICE_MEMORY',
+        `${this.#device} has no room for another ${(byteLength / 2 ** 20).toFixed(1)} MiB: ${message ?? 'no memory'}`,
+        { hint: 'use a smaller batch or model, or another device' },
+      );
+    }
+    const handle = out[0]!;
+    let isFree = false;
+    const buffer: DeviceBuffer = {
+      byteLength,
+      handle,
+      release: () => {
+        if (isFree) return;
+        isFree = true;
+        this.#buffers.delete(buffer);
+        checkStatus(this.#api.allocatorFree(this.#allocator, handle), 'RUNTIME_RUN_FAILED', this.#device);
+      },
+    };
+    this.#buffers.add(buffer);
+    return buffer;
+  }
+}
