@@ -6,9 +6,11 @@
  */
 import { createRequire } from 'node:module';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import type { FloatDType } from '../engine/weights/convert.ts';
 import { exitCodeOf, formatError, wantsStack } from '../errors/format.ts';
 import { Fr1Error, Fr1Errors } from '../errors/fr1-error.ts';
 import { type CliIo, wantsColour } from './io.ts';
+import type { NewCheckpointFlags } from './new-checkpoint-command.ts';
 import type { ParityFlags } from './parity-command.ts';
 
 export async function runCli(argv: readonly string[], io: CliIo): Promise<number> {
@@ -152,6 +154,21 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
       setExitCode(await parityCommand(checkpoint, expected, options, io));
     });
 
+  program
+    .command('new')
+    .description('make something to start from')
+    .command('checkpoint')
+    .description('write a model folder with random weights, for dry runs of a size')
+    .argument('<out>', 'folder to write; it must not exist')
+    .requiredOption('--config <file>', 'config.json of the model; tokenizer and processor files beside it are copied')
+    .option('--dtype <type>', 'float32, float16 or bfloat16 (also f32, f16, bf16)', floatType, 'bfloat16')
+    .option('--seed <n>', 'seed of the weights', wholeNumber, 1)
+    .option('--max-shard-bytes <n>', 'size above which the weights are split over files', byteCount, 5e9)
+    .action(async (out: string, options: NewCheckpointFlags) => {
+      const { newCheckpointCommand } = await import('./new-checkpoint-command.ts');
+      setExitCode(await newCheckpointCommand(out, options, io));
+    });
+
   for (const command of program.commands) {
     command.configureHelp({ showGlobalOptions: false });
   }
@@ -239,6 +256,22 @@ function positiveInteger(value: string): number {
 function wholeNumber(value: string): number {
   if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError('a whole number from 0 on is needed');
   return Number(value);
+}
+
+function byteCount(value: string): number {
+  const number = Number(value);
+  if (!/^\d+(e\d+)?$/.test(value) || !(number >= 1 && number <= 1e12)) {
+    throw new InvalidArgumentError('a whole number of bytes is needed, e.g. 5e9');
+  }
+  return number;
+}
+
+/** The element type of weights under its own or its short name. */
+function floatType(value: string): FloatDType {
+  const names = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' } as const;
+  const name = Object.entries(names).find(([short, long]) => value === short || value === long)?.[1];
+  if (name === undefined) throw new InvalidArgumentError('a type of weights is float32, float16 or bfloat16');
+  return name;
 }
 
 function deviceId(value: string): string {

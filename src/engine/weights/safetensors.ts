@@ -335,12 +335,14 @@ function duplicateKey(json: string): string | undefined {
   return undefined;
 }
 
-/** A tensor to be written; `load` is called once, when its turn comes, and its result is not kept. */
-export interface TensorSource {
-  readonly name: string;
-  readonly shape: readonly number[];
-  load(): HostTensor | Promise<HostTensor>;
-}
+/**
+ * A tensor to be written: whole, or in pieces that follow each other, so that it is never held whole. Either is asked for
+ * once, when its turn comes, and its result is not kept.
+ */
+export type TensorSource = { readonly name: string; readonly shape: readonly number[] } & (
+  | { load(): HostTensor | Promise<HostTensor> }
+  | { pieces(): Iterable<Float32Array> }
+);
 
 export interface WriteOptions {
   /** Element type on disk. @default 'float32' */
@@ -426,6 +428,20 @@ function sortKeys(record: Readonly<Record<string, string>>): Record<string, stri
 }
 
 async function writeTensor(file: FileHandle, path: string, source: TensorSource, dtype: FloatDType): Promise<void> {
+  if ('pieces' in source) {
+    let written = 0;
+    for (const piece of source.pieces()) {
+      await writeAll(file, bytesOf(fromFloat32(piece, dtype)));
+      written += piece.length;
+    }
+    if (written !== sizeOf(source.shape)) {
+      throw new Fr1Error(
+        'SHAPE_MISMATCH',
+        `${path}: the pieces of tensor "${source.name}" hold ${written} elements, its shape [${source.shape.join(', ')}] needs ${sizeOf(source.shape)}`,
+      );
+    }
+    return;
+  }
   const tensor = await source.load();
   if (tensor.shape.length !== source.shape.length || tensor.shape.some((dim, axis) => dim !== source.shape[axis])) {
     throw new Fr1Error(
