@@ -19,6 +19,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'src/plan': ['src/errors', 'src/config', 'src/run/stage-api.ts'],
   'src/run': ['src/errors', 'src/artifacts', 'src/config', 'src/plan', 'src/pool/lease.ts'],
   'src/ui': ['src/errors', 'src/run'],
+  'src/plugin-api': ['src/errors', 'src/artifacts', 'src/config', 'src/plan', 'src/run', 'src/pool'],
   'src/cli': [
     'src/errors',
     'src/artifacts',
@@ -28,6 +29,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'src/run',
     'src/pool',
     'src/ui',
+    'src/plugin-api',
     'stages/index.ts',
   ],
   stages: [

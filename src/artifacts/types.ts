@@ -12,6 +12,7 @@ export const ARTIFACT_TYPES = {
   predictions: 'one row per test item and mode: rows.jsonl (PredictionRow), evaluation.json (EvaluationInfo)',
   metrics: 'metrics.json (MetricsFile)',
   rollouts: 'sampled answers of a policy with their rewards, for reading: rollouts.jsonl',
+  files: 'any files: what they mean is between the stage that makes them and the one that takes them',
 } as const;
 
 export type ArtifactType = keyof typeof ARTIFACT_TYPES;

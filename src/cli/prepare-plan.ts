@@ -7,7 +7,7 @@ import { requireUsableDevice } from '../pool/devices.ts';
 import { currentNumerics } from '../run/numerics.ts';
 import { Workspace, workspaceBeside } from '../run/workspace.ts';
 import type { CliIo } from './io.ts';
-import { loadStages } from './load-stages.ts';
+import { loadStages, pluginLoader } from './load-stages.ts';
 import type { PlanFlags } from './main.ts';
 
 export interface PreparedPlan {
@@ -19,7 +19,7 @@ export interface PreparedPlan {
 export async function preparePlan(file: string, flags: PlanFlags, io: CliIo): Promise<PreparedPlan> {
   requireUsableDevice(flags.device);
   const stages = await loadStages(io);
-  const pipeline = await loadPipeline({ file, sets: flags.set, stages, cwd: io.cwd });
+  const pipeline = await loadPipeline({ file, sets: flags.set, stages, loadPlugin: pluginLoader(), cwd: io.cwd });
   const plan = planPipeline(pipeline, {
     ...(flags.only && { only: flags.only }),
     ...(flags.force && { force: flags.force }),

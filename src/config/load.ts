@@ -2,7 +2,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { COMMAND_LINE } from '../errors/format.ts';
-import { Fr1Error, Fr1Errors } from '../errors/fr1-error.ts';
+import { Fr1Error, Fr1Errors, type SourcePosition } from '../errors/fr1-error.ts';
 import { didYouMean } from '../errors/nearest.ts';
 import type { StageDefinition } from '../run/stage-api.ts';
 import { DEFAULT_SEED, ExpressionResolver, variablesNamedIn } from './expressions.ts';
@@ -21,6 +21,11 @@ export interface LoadRequest {
   /** Overrides as given to `--set`, e.g. `vars.learningRate=1e-4`. */
   readonly sets?: readonly string[];
   readonly stages: readonly StageDefinition[];
+  /**
+   * Finds a kind that is not among `stages`: a path or a package, relative to the absolute folder of the file that names
+   * it; `undefined` when it is neither. @throws Fr1Error when there is one that cannot be used
+   */
+  readonly loadPlugin?: ((uses: string, folder: string) => Promise<StageDefinition | undefined>) | undefined;
   readonly cwd: string;
 }
 
@@ -45,7 +50,7 @@ export async function loadPipeline(request: LoadRequest): Promise<Pipeline> {
   const resolver = new ExpressionResolver(root, sets.length === 0 ? [] : variablesNamedIn(root));
   problems.push(...applyOverrides(root, sets));
   const kinds = new Map(request.stages.map((definition) => [definition.kind, definition]));
-  const definitions = findDefinitions(root, resolver, kinds, problems);
+  const definitions = await findDefinitions(root, resolver, kinds, request, problems);
   const outputs = new Map([...definitions].map(([name, found]) => [name, found?.outputs ?? null]));
   resolver.withStages(outputs);
   const resolved = resolver.resolveDocument(parsed.problems.length === 0);
@@ -119,12 +124,13 @@ function readSource(file: string, absolute: string): Source {
 }
 
 /** The definition behind each `uses`; `null` where the kind is unknown or absent. */
-function findDefinitions(
+async function findDefinitions(
   root: TreeNode,
   resolver: ExpressionResolver,
   kinds: ReadonlyMap<string, StageDefinition>,
+  request: LoadRequest,
   problems: Fr1Error[],
-): Map<string, StageDefinition | null> {
+): Promise<Map<string, StageDefinition | null>> {
   const definitions = new Map<string, StageDefinition | null>();
   for (const { key, value } of mapEntries(childOf(root, 'stages'))) {
     definitions.set(key, null);
@@ -133,7 +139,8 @@ function findDefinitions(
     uses.value = resolver.resolve(uses.value, 'uses');
     if (uses.value.kind !== 'scalar' || typeof uses.value.value !== 'string' || uses.value.value === '') continue;
     const kind = uses.value.value;
-    const definition = kinds.get(kind);
+    const definition = kinds.get(kind) ?? (await findPlugin(kind, uses.value.at, request, problems));
+    if (definition === null) continue;
     if (definition === undefined) {
       problems.push(
         new Fr1Error('STAGE_KIND_UNKNOWN', `stage "${key}" uses "${kind}", but there is no such kind of stage`, {
@@ -142,10 +149,29 @@ function findDefinitions(
         }),
       );
     } else {
-      definitions.set(key, definition);
+      const written = childOf(value, 'with');
+      definitions.set(key, definition.forOptions?.(written && toValue(written)) ?? definition);
     }
   }
   return definitions;
+}
+
+/** The plugin of that name; `undefined` when there is none, `null` when it cannot be used, which is then reported. */
+async function findPlugin(
+  uses: string,
+  at: SourcePosition,
+  { file, cwd, loadPlugin }: LoadRequest,
+  problems: Fr1Error[],
+): Promise<StageDefinition | undefined | null> {
+  const named = at.file === COMMAND_LINE ? file : at.file;
+  try {
+    return await loadPlugin?.(uses, path.dirname(path.resolve(cwd, named)));
+  } catch (error) {
+    if (!(error instanceof Fr1Error)) throw error;
+    const { code, message, hint, cause } = error;
+    problems.push(new Fr1Error(code, message, { at, hint, cause }));
+    return null;
+  }
 }
 
 function readNeeds(stage: MapEntry, stages: readonly MapEntry[], problems: Fr1Error[]): StageNeed[] {

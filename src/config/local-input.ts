@@ -4,8 +4,8 @@ import path from 'node:path';
 import type { ArtifactType } from '../artifacts/types.ts';
 import type { LocalInput } from './types.ts';
 
-/** The file by which a folder of that type is recognised. */
-const MARKERS: Readonly<Record<ArtifactType, string>> = {
+/** The file by which a folder of that type is recognised; `files` is any folder, or a single file. */
+const MARKERS: Readonly<Record<Exclude<ArtifactType, 'files'>, string>> = {
   'image-data': 'dataset.json',
   'eval-data': 'dataset.json',
   'sft-data': 'data.json',
@@ -33,18 +33,27 @@ export function localInput(
     const hint = path.isAbsolute(written)
       ? `give the path of a folder that exists, or an output: \${{ stages.name.outputs.name }}`
       : `paths start at the pipeline file's folder: ${absolute}`;
-    return { problem: 'INPUT_MISSING', message: `there is no folder ${written}`, hint };
+    return {
+      problem: 'INPUT_MISSING',
+      message: `there is no ${accepts.includes('files') ? 'file or folder' : 'folder'} ${written}`,
+      hint,
+    };
   }
-  if (!statSync(absolute).isDirectory()) {
+  const isFolder = statSync(absolute).isDirectory();
+  const takesAnything = accepts.includes('files');
+  if (!isFolder && !takesAnything) {
     return {
       problem: 'INPUT_INVALID',
       message: `${written} is not a folder`,
       hint: 'name the folder that holds the file',
     };
   }
-  const type = accepts.find((each) => existsSync(path.join(absolute, MARKERS[each])));
+  const known = accepts.filter((each) => each !== 'files');
+  const type =
+    known.find((each) => isFolder && existsSync(path.join(absolute, MARKERS[each]))) ??
+    (takesAnything ? 'files' : undefined);
   if (type === undefined) {
-    const markers = [...new Set(accepts.map((each) => MARKERS[each]))].join(' or ');
+    const markers = [...new Set(known.map((each) => MARKERS[each]))].join(' or ');
     return {
       problem: 'INPUT_INVALID',
       message: `${written} is no ${accepts.join(' or ')}: it has no ${markers}`,

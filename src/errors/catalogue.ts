@@ -129,6 +129,20 @@ export const CATALOGUE = {
   SELECTION_UNKNOWN_STAGE: { exit: 2, explanation: '--only or --force names a stage that the pipeline does not have.' },
   SELECTION_NOT_PLANNED: { exit: 2, explanation: '--force names a stage that --only leaves out.' },
 
+  // plugins
+  PLUGIN_MISSING: {
+    exit: 2,
+    explanation: '`uses` names a path that does not exist, or a package that is not installed beside the pipeline.',
+  },
+  PLUGIN_INVALID: {
+    exit: 2,
+    explanation: '`uses` names a module that cannot be loaded or whose default export is not a stage.',
+  },
+  INPUT_REJECTED: {
+    exit: 2,
+    explanation: 'A stage cannot use what it was given: the data, a file or a value; the message says why.',
+  },
+
   // stages
   STAGE_SCHEMA_INVALID: {
     exit: 1,

@@ -33,6 +33,7 @@ export function fingerprintStage(
     version: FINGERPRINT_VERSION,
     kind: stage.definition.kind,
     stageVersion: stage.definition.version,
+    ...(stage.definition.origin && { code: stage.definition.origin.code }),
     options: decidingOptions(stage),
     inputs: Object.fromEntries(pointers.map((pointer) => [pointer, inputDigests[pointer]!])),
     seed: stage.seed,

@@ -67,6 +67,8 @@ export interface FingerprintFields {
   readonly version: 1;
   readonly kind: string;
   readonly stageVersion: number;
+  /** Of a plugin: the digest of its files or `name@version` of its package. */
+  readonly code?: string;
   /** Without cosmetic options; artifact options are `null` here, their digests are under `inputs`. */
   readonly options: Readonly<Record<string, unknown>>;
   /** Content digest by JSON pointer of the option. */

@@ -337,6 +337,7 @@ class PlanExecution {
       options,
       outputs: work.outputs,
       state: work.state,
+      pipelineFolder: this.#options.plan.pipeline.folder,
       seed: stage.seed,
       signal,
       get lease(): Lease {

@@ -39,6 +39,13 @@ export interface StageDefinition<Options = Record<string, unknown>> {
   readonly metrics?: readonly string[];
   /** Options that may change without changing the result (e.g. logging); left out of the fingerprint. */
   readonly cosmeticOptions?: readonly string[];
+  /** Where a plugin comes from; filled in by whoever loads it, absent in a built-in stage. */
+  readonly origin?: StageOrigin;
+  /**
+   * The definition for options as they are written, for a kind whose outputs or metrics depend on them. Called before
+   * the options are checked: `written` may be anything.
+   */
+  forOptions?(written: unknown): StageDefinition<Options>;
   resources(options: Options): ResourceRequest;
   /** Cross-checks of options that the schema cannot express; runs before anything is executed. */
   validate?(options: Options): readonly OptionProblem[];
@@ -71,6 +78,15 @@ export interface CheckContext<Options = Record<string, unknown>> {
   found(message: string): void;
 }
 
+export interface StageOrigin {
+  /** As written under `uses`. */
+  readonly uses: string;
+  /** The module, absolute. */
+  readonly file: string;
+  /** Part of the cache key: the digest of a local plugin's files, or `name@version` of a package. */
+  readonly code: string;
+}
+
 export interface OptionProblem {
   /** JSON pointer into the options, e.g. `/batchSize`. */
   readonly pointer: string;
@@ -95,6 +111,8 @@ export interface StageContext<Options = Record<string, unknown>> {
   readonly outputs: Readonly<Record<string, string>>;
   /** Absolute directory that survives a crash: what is written here is found again when the stage is resumed. */
   readonly state: string;
+  /** Absolute folder of the pipeline file, at which the user's relative paths start. */
+  readonly pipelineFolder: string;
   /** Derived from the run's seed and, where given, the stage's own. */
   readonly seed: number;
   readonly signal: AbortSignal;

@@ -51,6 +51,7 @@ export function reasonText(reason: RunReason): string {
       return `its output "${reason.output}" cannot be reused (${reason.detail})`;
     case 'changed': {
       const shown = reason.changes.slice(0, 3).map(({ path, before, after }) => {
+        if (path === 'code') return 'the code of its plugin changed';
         if (path.startsWith('inputs')) return `${path} changed`;
         if (before === undefined) return `${path} ${valueText(after)} is new`;
         if (after === undefined) return `${path} ${valueText(before)} is gone`;

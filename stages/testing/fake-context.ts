@@ -48,6 +48,7 @@ export function fakeContext<Options>(
     options: { ...defaults, ...options } as Options,
     outputs: Object.fromEntries(Object.keys(stage.outputs).map((name) => [name, folder(`outputs/${name}`)])),
     state: settings.state ?? folder('state'),
+    pipelineFolder: root,
     seed: settings.seed ?? 1,
     signal: settings.signal ?? new AbortController().signal,
     get lease(): Lease {
