@@ -1,6 +1,13 @@
 /** What a plugin's author writes: a stage whose options, outputs and metrics are typed from its own definition. */
 import type { Artifact, Metric } from '../artifacts/types.ts';
-import type { OptionProblem, OutputSpec, ReportTable, ResourceRequest, StageContext } from '../run/stage-api.ts';
+import type {
+  CheckContext,
+  OptionProblem,
+  OutputSpec,
+  ReportTable,
+  ResourceRequest,
+  StageContext,
+} from '../run/stage-api.ts';
 import type { OptionsOf, StageOptionsSchema } from './options-of.ts';
 
 export interface PluginStage<
@@ -26,6 +33,11 @@ export interface PluginStage<
   resources?(options: OptionsOf<Schema, unknown>): ResourceRequest;
   /** Problems that the schema cannot express. Artifact options are not known yet. @default none */
   validate?(options: OptionsOf<Schema, unknown>): readonly OptionProblem[];
+  /**
+   * Looks at data that exists already, for `fr1 check`; what it throws or hands to `context.problem` is reported.
+   * @default nothing
+   */
+  check?(context: CheckContext<OptionsOf<Schema, Artifact>>): Promise<void>;
   /** Does the work. It must stop soon after `context.signal` is aborted, by throwing the signal's reason. */
   run(context: PluginContext<Schema, Outputs>): Promise<PluginResult<MetricName>>;
 }

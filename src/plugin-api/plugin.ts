@@ -29,7 +29,14 @@ export type {
 } from '../artifacts/types.ts';
 export type { Fr1Error } from '../errors/fr1-error.ts';
 export type { Lease } from '../pool/lease.ts';
-export type { OptionProblem, OutputSpec, Progress, ReportTable, ResourceRequest } from '../run/stage-api.ts';
+export type {
+  CheckContext,
+  OptionProblem,
+  OutputSpec,
+  Progress,
+  ReportTable,
+  ResourceRequest,
+} from '../run/stage-api.ts';
 export { defineStage, type PluginContext, type PluginResult, type PluginStage } from './define-stage.ts';
 export type { OptionSchema, OptionsOf, StageOptionsSchema, WrittenOptionsOf } from './options-of.ts';
 export { inputProblem, type PluginErrorOptions, stageFailure } from './plugin-errors.ts';
