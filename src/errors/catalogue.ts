@@ -266,6 +266,19 @@ export const CATALOGUE = {
     explanation: 'The weights of a model folder are not those that its config.json describes: names or shapes differ.',
   },
   CHECKPOINT_WRITE_FAILED: { exit: 1, explanation: 'A model folder or one of its files could not be written.' },
+  ADAPTER_UNREADABLE: {
+    exit: 2,
+    explanation:
+      'An adapter folder lacks a file, its base, or holds another kind of adapter than LoRA over linear layers.',
+  },
+  ADAPTER_MISMATCH: {
+    exit: 2,
+    explanation: 'The matrices of an adapter do not fit the layers of its base model: names or shapes differ.',
+  },
+  ADAPTER_TARGET_UNKNOWN: {
+    exit: 2,
+    explanation: 'The names or the regular expression of the layers to adapt match no linear layer that is trained.',
+  },
   MODEL_CONFIG_INVALID: {
     exit: 2,
     explanation: 'A config.json describes a model that fr1 does not know, or one whose sizes cannot be.',

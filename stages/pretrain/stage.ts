@@ -61,6 +61,7 @@ export const pretrainStage = defineStage<PretrainOptions>({
     context.log(`${model.store.flat.length} weights, ${totalSteps} updates of ${options.batchSize} images`);
     let loss = Number.NaN;
     await trainSupervised(model, optimizer, (step) => stepData(step, options, seed, encoder), {
+      seed,
       totalSteps,
       learningRate: options.learningRate,
       schedule: { kind: 'cosine', warmupSteps: Math.min(options.warmupSteps, totalSteps) },

@@ -22,7 +22,10 @@ export const sftStage = defineStage<SftOptions>({
   async run(context) {
     const { options, state, seed, signal } = context;
     const source = sourceOfLease(context.lease);
-    const { model, processor, save } = await openTrainingModel(source, options.model.path, options.trainable);
+    const { model, processor, save } = await openTrainingModel(source, options.model.path, {
+      kind: 'full',
+      towers: options.trainable,
+    });
     const optimizer = await AdamW.create(source, model.store, { weightDecay: options.weightDecay });
     try {
       const cache = new ImageCache(withPixelBudget(processor.images, options));
@@ -46,6 +49,7 @@ export const sftStage = defineStage<SftOptions>({
       );
       let last = { loss: Number.NaN, smoothedLoss: Number.NaN };
       await trainSupervised(model, optimizer, dataOf, {
+        seed,
         totalSteps,
         learningRate: options.learningRate,
         schedule: { kind: options.schedule, warmupSteps: options.warmupSteps },

@@ -41,7 +41,10 @@ export const tapoStage = defineStage<TapoOptions>({
   async run(context) {
     const { options, state, seed, signal } = context;
     const source = sourceOfLease(context.lease);
-    const { model, processor, save } = await openTrainingModel(source, options.model.path, options.trainable);
+    const { model, processor, save } = await openTrainingModel(source, options.model.path, {
+      kind: 'full',
+      towers: options.trainable,
+    });
     const optimizer = await AdamW.create(source, model.store, { weightDecay: options.weightDecay });
     const generator = createGenerator(source, model.config, model.weights, {
       maxBatch: options.generationBatch,

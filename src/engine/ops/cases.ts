@@ -10,6 +10,7 @@ import { Cast } from './cast.ts';
 import { Clip } from './clip.ts';
 import { Concat } from './concat.ts';
 import { Div } from './div.ts';
+import { columnKeys, DropoutMask, dropThreshold } from './dropout-mask.ts';
 import { Embedding } from './embedding.ts';
 import { Erf } from './erf.ts';
 import { Exp } from './exp.ts';
@@ -64,6 +65,9 @@ export interface OperatorCase {
   build(inputs: readonly Value[], data: Readonly<Record<string, Value>>, graph: Graph): Value;
   reference(inputs: readonly Nd[]): ArrayLike<number>;
 }
+
+/** More columns than a vector register has lanes, so that both ends of a loop are met. */
+const DROPPED = { width: 37, rate: 0.25, layer: 'layer' } as const;
 
 const unary = (
   build: (x: Value) => Value,
@@ -412,6 +416,27 @@ export const OPERATOR_CASES: Readonly<Record<OperatorType, readonly OperatorCase
       data: { ids: indices([4, 0, 4, 2]) },
       build: ([table], { ids }) => Embedding(table!, ids!),
       reference: ([table]) => [4, 0, 4, 2].flatMap((id) => Array.from(table!.data.subarray(id * 3, id * 3 + 3))),
+    },
+  ],
+  DropoutMask: [
+    {
+      title: 'hashes keys of rows and columns',
+      inputs: [],
+      data: {
+        scale: { dtype: 'int32', shape: [3, 1], data: Int32Array.of(1999999999, -7, 123456789) },
+        shift: { dtype: 'int32', shape: [3, 1], data: Int32Array.of(-1, 2 ** 31 - 1, 42) },
+      },
+      build: (_, { scale, shift }) => DropoutMask(scale!, shift!, DROPPED),
+      reference: () =>
+        [
+          [1999999999, -1],
+          [-7, 2 ** 31 - 1],
+          [123456789, 42],
+        ].flatMap(([scale, shift]) =>
+          Array.from(columnKeys(DROPPED), (key) =>
+            ((Math.imul(scale!, key) + shift!) | 0) > dropThreshold(DROPPED.rate) ? 1 / (1 - DROPPED.rate) : 0,
+          ),
+        ),
     },
   ],
   GatherRows: [

@@ -5,6 +5,7 @@ import { CAST } from './cast.ts';
 import { CLIP } from './clip.ts';
 import { CONCAT } from './concat.ts';
 import { DIV } from './div.ts';
+import { DROPOUT_MASK } from './dropout-mask.ts';
 import { EMBEDDING } from './embedding.ts';
 import { ERF } from './erf.ts';
 import { EXP } from './exp.ts';
@@ -44,6 +45,7 @@ export const OPERATORS = [
   CLIP,
   CONCAT,
   DIV,
+  DROPOUT_MASK,
   EMBEDDING,
   ERF,
   EXP,

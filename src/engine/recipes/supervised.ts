@@ -15,6 +15,8 @@ import { loadTrainState, saveTrainState } from '../optim/train-state.ts';
 import { float32 } from '../tensor.ts';
 
 export interface SupervisedOptions {
+  /** Decides what dropout drops. */
+  readonly seed: number;
   readonly totalSteps: number;
   readonly learningRate: number;
   readonly schedule: Schedule;
@@ -92,7 +94,8 @@ export async function trainSupervised(
       const weight = options.lossNormalisation === 'micro' ? 1 / (count * planned.length) : 1 / targetTokens;
       const weights = { weight: float32([count], new Float32Array(count).fill(weight)) };
       const into = i === 0 ? gradients : part;
-      const result = await model.lossAndGradients(batch, WEIGHTED_NLL, weights, into, signal);
+      const noise = [options.seed, 'dropout', step, i];
+      const result = await model.lossAndGradients(batch, WEIGHTED_NLL, weights, into, { noise, signal });
       if (i > 0) accumulate(gradients, part);
       loss += result.loss;
       tokens += batch.shape[0] * batch.shape[1];

@@ -413,7 +413,7 @@ class Trainer {
     const reports: UpdateReport[] = [];
     for (const [i, rows] of updates.entries()) {
       say(`update ${i + 1}/${updates.length}`);
-      reports.push(await this.#update(step, rows, oldPolicy, learningRate));
+      reports.push(await this.#update(step, i, rows, oldPolicy, learningRate));
     }
     return meanReport(reports);
   }
@@ -432,11 +432,12 @@ class Trainer {
 
   async #update(
     step: number,
+    update: number,
     rows: readonly PromptRow[],
     oldPolicy: 'fed' | 'current',
     learningRate: number,
   ): Promise<UpdateReport> {
-    const { loss: settings, lossNormalisation, microBatchTokens, maxGradNorm, signal } = this.#options;
+    const { seed, loss: settings, lossNormalisation, microBatchTokens, maxGradNorm, signal } = this.#options;
     const isStep = lossNormalisation === 'step';
     const loss = tapoLossGraph({ ...settings, oldPolicy });
     const parts = microBatches(rows, microBatchTokens, isStep);
@@ -448,7 +449,8 @@ class Trainer {
       const weight = isStep ? 1 / tokens : 1 / (tokensOf(trajectories) * parts.length);
       const into = i === 0 ? this.#gradients : this.#part;
       const inputs = lossInputs(trajectories, weight, settings, oldPolicy);
-      const result = await this.#model.lossAndGradients(this.#batchOf(part), loss, inputs, into, signal);
+      const noise = [seed, 'dropout', step, update, i];
+      const result = await this.#model.lossAndGradients(this.#batchOf(part), loss, inputs, into, { noise, signal });
       if (i > 0) accumulate(this.#gradients, this.#part);
       total += result.loss;
       for (const [name, value] of Object.entries(result.terms)) {

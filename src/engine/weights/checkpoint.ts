@@ -3,14 +3,15 @@
  * model.safetensors.index.json. Weights are addressed by their canonical names (parameters.ts), whatever layout the
  * files use, and are read one at a time.
  */
-import { existsSync, readFileSync, statSync } from 'node:fs';
-import { copyFile, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { existsSync, statSync } from 'node:fs';
+import { copyFile, mkdir, readdir, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { Fr1Error } from '../../errors/fr1-error.ts';
 import { isRecord, parseConfig, type Qwen25VLConfig } from '../models/qwen2_5_vl/config.ts';
 import { canonicalName, type ParameterSpec, parameterSpecs } from '../models/qwen2_5_vl/parameters.ts';
 import type { HostTensor } from '../tensor.ts';
 import type { FloatDType } from './convert.ts';
+import { messageOf, readJsonObject, writeJson } from './json-file.ts';
 import {
   compareText,
   openSafetensors,
@@ -117,27 +118,6 @@ interface StoredTensor {
   readonly storedName: string;
 }
 
-function readJsonObject(path: string): Record<string, unknown> {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (cause) {
-    throw new Fr1Error('CHECKPOINT_UNREADABLE', `${path} cannot be read: ${messageOf(cause)}`, { cause });
-  }
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    throw new Fr1Error('CHECKPOINT_UNREADABLE', `${path} is not JSON: ${messageOf(cause)}`, { cause });
-  }
-  if (!isRecord(json)) throw new Fr1Error('CHECKPOINT_UNREADABLE', `${path} is not a JSON object`);
-  return json;
-}
-
-function messageOf(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
-}
-
 /** The weight files of a folder, checked against the index where there is one. */
 function openWeightFiles(folder: string): SafetensorsFile[] {
   const single = join(folder, SINGLE);
@@ -237,6 +217,13 @@ function shorten(lines: readonly string[]): string {
   const shown = 40;
   if (lines.length <= shown) return lines.join('\n');
   return `${lines.slice(0, shown).join('\n')}\n  ... and ${lines.length - shown} more like these`;
+}
+
+/** Absolute paths of the files that make up a model folder: weights, their index, config.json and its companions. */
+export function checkpointFiles({ dir, parameters, locate }: Checkpoint): string[] {
+  const weights = new Set(parameters.map(({ name }) => locate(name).file));
+  const beside = [INDEX, ...COMPANION_FILES, 'config.json'].map((name) => join(dir, name));
+  return [...weights, ...beside.filter((file) => existsSync(file))];
 }
 
 export interface SaveOptions {
@@ -341,16 +328,4 @@ function withDType(config: Readonly<Record<string, unknown>>, dtype: FloatDType)
     };
   }
   return copy;
-}
-
-async function writeJson(path: string, value: unknown): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`;
-  const file = await open(temporary, 'w');
-  try {
-    await file.writeFile(`${JSON.stringify(value, null, 2)}\n`);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(temporary, path);
 }

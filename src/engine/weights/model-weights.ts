@@ -3,7 +3,7 @@
  * they are, in the element type in which they were stored. Only the former have gradients and moments.
  */
 import { Fr1Error } from '../../errors/fr1-error.ts';
-import type { WeightLayout } from '../nn/model-graph.ts';
+import type { LoraLayer, WeightLayout } from '../nn/model-graph.ts';
 import { ParameterStore } from '../optim/parameter-store.ts';
 import type { HostTensor } from '../tensor.ts';
 import type { FloatDType } from './convert.ts';
@@ -34,15 +34,22 @@ export class MemoryWeights implements FrozenWeights {
 export class ModelWeights implements WeightLayout {
   readonly trained: ParameterStore;
   readonly frozen: FrozenWeights;
+  /** Linear layers with an adapter; its matrices are among the weights. */
+  readonly adapters: ReadonlyMap<string, LoraLayer>;
 
-  constructor(trained: ParameterStore, frozen: FrozenWeights = new MemoryWeights()) {
+  constructor(
+    trained: ParameterStore,
+    frozen: FrozenWeights = new MemoryWeights(),
+    adapters: ReadonlyMap<string, LoraLayer> = new Map(),
+  ) {
     this.trained = trained;
     this.frozen = frozen;
+    this.adapters = adapters;
   }
 
   /** Weights of which none is trained. */
-  static frozen(frozen: FrozenWeights): ModelWeights {
-    return new ModelWeights(new ParameterStore([]), frozen);
+  static frozen(frozen: FrozenWeights, adapters?: ReadonlyMap<string, LoraLayer>): ModelWeights {
+    return new ModelWeights(new ParameterStore([]), frozen, adapters);
   }
 
   find(name: string): HostTensor<FloatDType> | undefined {
@@ -60,12 +67,17 @@ export class ModelWeights implements WeightLayout {
     return this.tensor(name).dtype;
   }
 
+  adapterOf(module: string): LoraLayer | undefined {
+    return this.adapters.get(module);
+  }
+
   /** What graphs over these weights depend on, values aside; part of the keys under which sessions are shared. */
   get layoutKey(): string {
     const narrow = this.frozen.names.flatMap((name) => {
       const { dtype } = this.frozen.find(name)!;
       return dtype === 'float32' ? [] : [`${name}:${dtype}`];
     });
-    return JSON.stringify({ trained: this.trained.parameters.map(({ name }) => name), narrow });
+    const trained = this.trained.parameters.map(({ name }) => name);
+    return JSON.stringify({ trained, narrow, adapters: [...this.adapters] });
   }
 }

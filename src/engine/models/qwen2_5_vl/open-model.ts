@@ -1,7 +1,9 @@
-/** A model folder ready to answer: config, tokenizer, weights in memory and a generator over them. */
+/** A model folder ready to answer: config, tokenizer, weights in memory with the adapter beside them, a generator. */
+
+import { loraNames } from '../../adapters/lora.ts';
+import { openModelFolder } from '../../adapters/model-folder.ts';
 import type { Generator } from '../../generate/types.ts';
 import type { SessionSource } from '../../program.ts';
-import { openCheckpoint } from '../../weights/checkpoint.ts';
 import { MemoryWeights, ModelWeights } from '../../weights/model-weights.ts';
 import type { Qwen25VLConfig } from './config.ts';
 import { createGenerator, type GeneratorOptions } from './generator.ts';
@@ -19,17 +21,24 @@ export interface VisionLanguageModel {
  * Opens a model folder for generation; weights are widened to float32.
  *
  * @throws CHECKPOINT_UNREADABLE, CHECKPOINT_MISMATCH, MODEL_CONFIG_INVALID, TOKENIZER_INVALID
+ * @throws ADAPTER_UNREADABLE, ADAPTER_MISMATCH
  */
 export async function openVisionLanguageModel(
   source: SessionSource,
-  checkpointDir: string,
+  dir: string,
   options: GeneratorOptions = {},
 ): Promise<VisionLanguageModel> {
-  const checkpoint = openCheckpoint(checkpointDir);
-  const processor = await openProcessor(checkpointDir);
+  const { base, adapter } = openModelFolder(dir);
+  const processor = await openProcessor(base.dir);
+  const layers = adapter?.layers ?? new Map();
+  const matrices = [...layers.keys()].flatMap((module) => Object.values(loraNames(module)));
   const weights = ModelWeights.frozen(
-    new MemoryWeights(checkpoint.parameters.map(({ name }) => [name, checkpoint.readFloat32(name)])),
+    new MemoryWeights([
+      ...base.parameters.map(({ name }) => [name, base.readFloat32(name)] as const),
+      ...matrices.map((name) => [name, adapter!.find(name)!] as const),
+    ]),
+    layers,
   );
-  const generator = createGenerator(source, checkpoint.config, weights, options);
-  return { config: checkpoint.config, processor, weights, generator, release: () => generator.release() };
+  const generator = createGenerator(source, base.config, weights, options);
+  return { config: base.config, processor, weights, generator, release: () => generator.release() };
 }

@@ -91,3 +91,10 @@ export function canonicalName(name: string): string {
   if (name.startsWith('model.language_model.')) return `model.${name.slice('model.language_model.'.length)}`;
   return name;
 }
+
+/** transformers' module name of a canonical name. */
+export function moduleName(canonical: string): string {
+  if (canonical.startsWith('visual.')) return `model.${canonical}`;
+  if (canonical.startsWith('model.')) return `model.language_model.${canonical.slice('model.'.length)}`;
+  return canonical;
+}

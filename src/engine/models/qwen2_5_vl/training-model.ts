@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import { backward } from '../../autodiff/backward.ts';
 import type { Graph, Value } from '../../autodiff/graph.ts';
+import { dropoutFeeds } from '../../nn/dropout.ts';
 import { ModelGraph, type WeightLayout } from '../../nn/model-graph.ts';
 import { TokenLogProb } from '../../ops/token-log-prob.ts';
 import { type FlatBuffer, ParameterStore, type StoredParameter } from '../../optim/parameter-store.ts';
@@ -35,8 +36,9 @@ export function logProbGraph(
   config: Qwen25VLConfig,
   visionKind: VisionLayoutKind | null,
   layout?: WeightLayout,
+  options?: { readonly hasDropout?: boolean },
 ): { graph: ModelGraph; logProbs: Value } & ForwardValues {
-  const graph = new ModelGraph(layout);
+  const graph = new ModelGraph(layout, options);
   const values = forward(graph, config, visionKind);
   return { graph, logProbs: TokenLogProb(values.logits, graph.input('pairs', 'int64', ['N', 2])), ...values };
 }
@@ -49,6 +51,11 @@ export function zeroWeights(config: Qwen25VLConfig): ModelWeights {
 /** A weight as it is trained: vectors (biases, gains) are left out of weight decay. */
 export function trainedParameter({ name, shape, kind }: ParameterSpec): StoredParameter {
   return { name, shape, decay: kind !== 'vector' };
+}
+
+export interface StepOptions {
+  readonly noise?: readonly (number | string)[];
+  readonly signal?: AbortSignal | undefined;
 }
 
 export class TrainingModel {
@@ -89,17 +96,19 @@ export class TrainingModel {
    *
    * @param inputs feeds of the loss beyond those of the batch, each [N] or scalar
    * @param gradients overwritten with the gradients of all trained weights
+   * @param noise keys of the random stream of dropout, e.g. seed, step and micro-batch; without them nothing is dropped
    */
   async lossAndGradients(
     batch: Batch,
     loss: LossBuilder,
     inputs: Feeds,
     gradients: FlatBuffer,
-    signal?: AbortSignal,
+    { noise, signal }: StepOptions = {},
   ): Promise<LossResult> {
     const trained = this.store.parameters.map(({ name }) => name);
-    const program = await this.#program(`loss:${loss.key}:${batch.visionKind}`, () => {
-      const { graph, logProbs } = logProbGraph(this.config, batch.visionKind, this.weights);
+    const hasDropout = noise !== undefined && [...this.weights.adapters.values()].some(({ dropout }) => dropout > 0);
+    const program = await this.#program(`loss:${loss.key}:${batch.visionKind}${hasDropout ? ':dropout' : ''}`, () => {
+      const { graph, logProbs } = logProbGraph(this.config, batch.visionKind, this.weights, { hasDropout });
       const built = loss.build(graph, logProbs);
       const parameters = trained.flatMap((name) => graph.find(name) ?? []);
       const { dense, sparse } = backward(built.loss, parameters);
@@ -122,7 +131,8 @@ export class TrainingModel {
       written.add(name);
     }
     for (const name of trained) if (!written.has(name)) this.store.view(gradients, name).data.fill(0);
-    const result = await program.run(this.#feeds(program, { ...batch.feeds, ...inputs }), { into, signal });
+    const random = hasDropout ? dropoutFeeds(program.feeds, batch.feeds, noise) : {};
+    const result = await program.run(this.#feeds(program, { ...batch.feeds, ...inputs, ...random }), { into, signal });
     const ids = batch.feeds['ids']!.data as Int32Array;
     const terms: Record<string, HostTensor> = {};
     for (const [output, tensor] of Object.entries(result)) {
