@@ -145,6 +145,11 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
     .argument('<checkpoint>', 'model folder')
     .argument('<expected>', 'safetensors file with a batch and what it gave (scripts/dump_expected.py writes one)')
     .option('--grads <file>', 'compare the gradients of the loss in this safetensors file')
+    .option(
+      '--adapter <folder>',
+      'put this LoRA adapter (PEFT format) on the model; gradients are those of the adapter',
+    )
+    .option('--inputs <file>', 'take the batch from this safetensors file instead')
     .option('--generate <file>', 'compare the greedy tokens in this safetensors file')
     .option('--device <id>', 'device that computes', deviceId, 'cpu')
     .option('--threads <n>', 'CPU threads of a session (default: all processors)', positiveInteger)

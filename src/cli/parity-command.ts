@@ -1,7 +1,7 @@
 /** `fr1 parity`: this engine against values that another implementation recorded for the same weights. */
 import { resolve } from 'node:path';
+import { openModelFolder } from '../engine/adapters/model-folder.ts';
 import { compareWithExpected, type ParityRow } from '../engine/models/qwen2_5_vl/parity.ts';
-import { openCheckpoint } from '../engine/weights/checkpoint.ts';
 import { SessionPool } from '../pool/pool.ts';
 import { sourceOfLease } from '../pool/session-source.ts';
 import { tableLines } from '../ui/table.ts';
@@ -10,6 +10,8 @@ import { type CliIo, writeLines } from './io.ts';
 export interface ParityFlags {
   readonly grads?: string;
   readonly generate?: string;
+  readonly adapter?: string;
+  readonly inputs?: string;
   readonly device: string;
   readonly threads?: number;
   readonly json?: boolean;
@@ -26,7 +28,7 @@ export async function parityCommand(
   io: CliIo,
 ): Promise<number> {
   const path = (given: string) => resolve(io.cwd, given);
-  const checkpoint = openCheckpoint(path(checkpointDir));
+  const folder = openModelFolder(path(checkpointDir), flags.adapter && path(flags.adapter));
   const abort = new AbortController();
   const stopListening = io.onInterrupt(() => abort.abort(new DOMException('interrupted', 'AbortError')));
   const pool = await SessionPool.open({ devices: [flags.device], threads: flags.threads });
@@ -34,9 +36,10 @@ export async function parityCommand(
     await using lease = await pool.lease({ holder: 'parity', signal: abort.signal });
     const rows = await compareWithExpected(
       sourceOfLease(lease),
-      checkpoint,
+      folder,
       {
         expected: path(expected),
+        inputs: flags.inputs && path(flags.inputs),
         gradients: flags.grads && path(flags.grads),
         generated: flags.generate && path(flags.generate),
       },

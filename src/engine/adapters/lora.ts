@@ -3,13 +3,24 @@
  *
  * @see Hu et al. 2021, arXiv:2106.09685; Kalajdzievski 2023, arXiv:2312.03732 (rank-stabilised scale)
  */
-import type { ParameterSpec } from '../models/qwen2_5_vl/parameters.ts';
 import type { LoraLayer } from '../nn/model-graph.ts';
-import type { ParameterStore, StoredParameter } from '../optim/parameter-store.ts';
+import type { StoredParameter } from '../optim/parameter-store.ts';
 import { RandomStream } from '../random.ts';
-import type { HostTensor } from '../tensor.ts';
-import { toFloat32 } from '../weights/convert.ts';
+import { float32, type HostTensor } from '../tensor.ts';
+import { type FloatDType, toFloat32 } from '../weights/convert.ts';
 import type { LinearModule } from './target-modules.ts';
+
+const A = '.lora_A.weight';
+const B = '.lora_B.weight';
+
+/** The adapter of a model. */
+export interface Adapter {
+  /** By canonical name of the linear layer. */
+  readonly layers: ReadonlyMap<string, LoraLayer>;
+  readonly isRankStabilised: boolean;
+  /** Both matrices of every layer, by the names of {@link loraNames}. */
+  find(name: string): HostTensor<FloatDType> | undefined;
+}
 
 export interface LoraSettings {
   readonly rank: number;
@@ -26,7 +37,7 @@ export function loraLayer({ rank, alpha, dropout, isRankStabilised }: LoraSettin
 
 /** Canonical names of the two matrices of a layer's adapter. */
 export function loraNames(module: string): { readonly a: string; readonly b: string } {
-  return { a: `${module}.lora_A.weight`, b: `${module}.lora_B.weight` };
+  return { a: `${module}${A}`, b: `${module}${B}` };
 }
 
 /** A [rank, in] and B [out, rank] of every layer with an adapter. */
@@ -46,17 +57,21 @@ export function loraParameters(
 }
 
 /** A uniform in +-1 / sqrt(in), B zero, as PEFT starts: the adapted model begins as the base. */
-export function initialiseLora(store: ParameterStore, seed: number): void {
-  for (const { name, shape } of store.parameters) {
-    const { data } = store.tensor(name);
-    if (!name.endsWith('.lora_A.weight')) {
-      data.fill(0);
-      continue;
-    }
-    const bound = 1 / Math.sqrt(shape[1]!);
-    const stream = new RandomStream(seed, 'lora', name);
-    for (let i = 0; i < data.length; i++) data[i] = stream.between(-bound, bound);
-  }
+export function startAdapter(modules: readonly LinearModule[], settings: LoraSettings, seed: number): Adapter {
+  const layer = loraLayer(settings);
+  const layers = new Map(modules.map(({ name }) => [name, layer]));
+  const tensors = new Map(
+    loraParameters(modules, layers).map(({ name, shape }) => {
+      const tensor = float32(shape);
+      if (name.endsWith(A)) {
+        const bound = 1 / Math.sqrt(shape[1]!);
+        const stream = new RandomStream(seed, 'lora', name);
+        for (let i = 0; i < tensor.data.length; i++) tensor.data[i] = stream.between(-bound, bound);
+      }
+      return [name, tensor] as const;
+    }),
+  );
+  return { layers, isRankStabilised: settings.isRankStabilised, find: (name) => tensors.get(name) };
 }
 
 /**
@@ -83,15 +98,19 @@ export function mergedWeight(weight: HostTensor, a: HostTensor, b: HostTensor, {
   return { dtype: 'float32', shape: weight.shape, data: merged } as const satisfies HostTensor;
 }
 
-/** Weights of a model without adapters, read one at a time: each with its adapter merged in. */
+/** A weight of the model without adapters: that of the base with its adapter added, where the layer has one. */
 export function mergedTensor(
-  { name }: Pick<ParameterSpec, 'name'>,
+  name: string,
   find: (name: string) => HostTensor,
   layers: ReadonlyMap<string, LoraLayer>,
 ): HostTensor {
-  const module = name.replace(/\.weight$/, '');
-  const layer = layers.get(module);
-  if (!layer || module === name) return find(name);
-  const { a, b } = loraNames(module);
+  const layer = layers.get(moduleOf(name));
+  if (!layer) return find(name);
+  const { a, b } = loraNames(moduleOf(name));
   return mergedWeight(find(name), find(a), find(b), layer);
+}
+
+/** The linear layer whose weight has that name; for other weights the name itself, which no layer has. */
+export function moduleOf(name: string): string {
+  return name.replace(/\.weight$/, '');
 }

@@ -8,7 +8,8 @@ import { basename, join, resolve } from 'node:path';
 import { Fr1Error } from '../../errors/fr1-error.ts';
 import { type Checkpoint, checkpointFiles, openCheckpoint } from '../weights/checkpoint.ts';
 import type { FloatDType } from '../weights/convert.ts';
-import { ADAPTER_CONFIG, type Adapter, readAdapter, writeAdapter } from './peft.ts';
+import type { Adapter } from './lora.ts';
+import { ADAPTER_CONFIG, readAdapter, writeAdapter } from './peft.ts';
 
 /** Folder of the base inside the folder of its adapter. */
 export const BASE_FOLDER = 'base';
@@ -22,11 +23,16 @@ export interface ModelFolder {
 /**
  * Opens a model folder; no weight of the base is read.
  *
+ * @param adapterDir an adapter for a folder that holds a checkpoint
  * @throws CHECKPOINT_UNREADABLE, CHECKPOINT_MISMATCH, MODEL_CONFIG_INVALID, SAFETENSORS_INVALID, SAFETENSORS_TRUNCATED
  * @throws ADAPTER_UNREADABLE also for an adapter whose base is not there, ADAPTER_MISMATCH
  */
-export function openModelFolder(dir: string): ModelFolder {
+export function openModelFolder(dir: string, adapterDir?: string): ModelFolder {
   const folder = resolve(dir);
+  if (adapterDir !== undefined) {
+    const base = openCheckpoint(folder);
+    return { base, adapter: readAdapter(resolve(adapterDir), base.parameters) };
+  }
   if (!existsSync(join(folder, ADAPTER_CONFIG))) return { base: openCheckpoint(folder), adapter: null };
   const baseDir = join(folder, BASE_FOLDER);
   if (!existsSync(baseDir)) {

@@ -12,21 +12,13 @@ import type { HostTensor } from '../tensor.ts';
 import type { FloatDType } from '../weights/convert.ts';
 import { readJsonObject, writeJson } from '../weights/json-file.ts';
 import { openSafetensors, type SafetensorsFile, writeSafetensors } from '../weights/safetensors.ts';
-import { loraNames } from './lora.ts';
+import { type Adapter, loraNames } from './lora.ts';
 import { type LinearModule, linearModules, spellTargets } from './target-modules.ts';
 
 export const ADAPTER_CONFIG = 'adapter_config.json';
 export const ADAPTER_WEIGHTS = 'adapter_model.safetensors';
 
 const KEY_PREFIX = 'base_model.model.';
-
-export interface Adapter {
-  /** By canonical name of the linear layer. */
-  readonly layers: ReadonlyMap<string, LoraLayer>;
-  readonly isRankStabilised: boolean;
-  /** Both matrices of every layer, by the names of {@link loraNames}. */
-  find(name: string): HostTensor<FloatDType> | undefined;
-}
 
 /**
  * Reads an adapter and checks it against the weights of its base.

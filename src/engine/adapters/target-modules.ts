@@ -48,7 +48,7 @@ export function selectModules(modules: readonly LinearModule[], targets: TargetM
 
 function wholeNamePattern(pattern: string): RegExp {
   try {
-    return new RegExp(`^(?:${pattern})$`, 'u');
+    return new RegExp(`^(?:${pattern})$`);
   } catch (cause) {
     throw new Fr1Error('ADAPTER_TARGET_UNKNOWN', `"${pattern}" is no regular expression: ${(cause as Error).message}`, {
       hint: 'write a list of layer names, e.g. [q_proj, v_proj], or a regular expression that matches whole names',

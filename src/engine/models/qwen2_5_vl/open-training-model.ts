@@ -1,12 +1,20 @@
 /** A model folder ready for training, and back: written with the folder's tokenizer files, or as an adapter of its base. */
 import { Fr1Error } from '../../../errors/fr1-error.ts';
-import { initialiseLora, type LoraSettings, loraLayer, loraParameters, mergedTensor } from '../../adapters/lora.ts';
+import {
+  type Adapter,
+  type LoraSettings,
+  loraParameters,
+  mergedTensor,
+  moduleOf,
+  startAdapter,
+} from '../../adapters/lora.ts';
 import { type ModelFolder, openModelFolder, saveAdapted } from '../../adapters/model-folder.ts';
-import type { Adapter } from '../../adapters/peft.ts';
-import { type LinearModule, linearModules, selectModules, type TargetModules } from '../../adapters/target-modules.ts';
+import { linearModules, selectModules, type TargetModules } from '../../adapters/target-modules.ts';
+import type { LoraLayer } from '../../nn/model-graph.ts';
 import { ParameterStore } from '../../optim/parameter-store.ts';
 import type { SessionSource } from '../../program.ts';
-import { saveCheckpoint } from '../../weights/checkpoint.ts';
+import type { HostTensor } from '../../tensor.ts';
+import { type Checkpoint, saveCheckpoint } from '../../weights/checkpoint.ts';
 import { type FloatDType, toFloat32 } from '../../weights/convert.ts';
 import { MemoryWeights, ModelWeights } from '../../weights/model-weights.ts';
 import type { ParameterSpec } from './parameters.ts';
@@ -50,76 +58,70 @@ export async function openTrainingModel(
 ): Promise<OpenedTrainingModel> {
   const folder = openModelFolder(dir);
   const processor = await openProcessor(folder.base.dir);
-  if (training.kind === 'full') return openWhole(source, folder, processor, training.towers);
   const { base } = folder;
-  const { layers, isRankStabilised, store } =
-    training.kind === 'continue' ? continuedAdapter(folder, dir) : newAdapter(folder, dir, training);
-  const frozen = new MemoryWeights(base.parameters.map(({ name }) => [name, base.readFloat32(name)]));
-  const model = new TrainingModel(source, base.config, new ModelWeights(store, frozen, layers));
-  const adapter: Adapter = { layers, isRankStabilised, find: (name) => store.find(name) };
-  return { model, processor, save: (to, dtype) => saveAdapted(to, base, adapter, dtype) };
+  if (training.kind === 'full') {
+    const weights = wholeWeights(base, training.towers, folder.adapter);
+    const tensors = base.parameters.map(({ name, shape }) => ({ name, shape, load: () => weights.tensor(name) }));
+    return {
+      model: new TrainingModel(source, base.config, weights),
+      processor,
+      save: (to, dtype) => saveCheckpoint(to, { config: base.rawConfig, tensors, dtype, copyFrom: base.dir }),
+    };
+  }
+  const start = training.kind === 'continue' ? continuedAdapter(folder, dir) : newAdapter(folder, dir, training);
+  const weights = adaptedWeights(base, start);
+  const adapter: Adapter = { ...start, find: (name) => weights.trained.find(name) };
+  return {
+    model: new TrainingModel(source, base.config, weights),
+    processor,
+    save: (to, dtype) => saveAdapted(to, base, adapter, dtype),
+  };
 }
 
-function openWhole(
-  source: SessionSource,
-  { base, adapter }: ModelFolder,
-  processor: Processor,
-  towers: Towers,
-): OpenedTrainingModel {
-  const layers = adapter?.layers ?? new Map();
-  const start = ({ name }: ParameterSpec, into?: Float32Array) => {
-    if (!layers.has(name.replace(/\.weight$/, ''))) return base.readFloat32(name, into);
-    const find = (wanted: string) => adapter!.find(wanted) ?? base.read(wanted);
-    const data = toFloat32(mergedTensor({ name }, find, layers), into);
-    return { dtype: 'float32', shape: base.locate(name).shape, data } as const;
+/** The adapter is trained, its base is not. */
+export function adaptedWeights(base: Checkpoint, { layers, find }: Adapter): ModelWeights {
+  const store = new ParameterStore(loraParameters(linearModules(base.parameters), layers));
+  for (const { name } of store.parameters) toFloat32(find(name)!, store.tensor(name).data);
+  const frozen = new MemoryWeights(base.parameters.map(({ name }) => [name, base.readFloat32(name)]));
+  return new ModelWeights(store, frozen, layers);
+}
+
+/** All weights of the given parts are trained; those of layers with an adapter begin as the sum of both. */
+export function wholeWeights(
+  base: Checkpoint,
+  towers: Towers = { vision: true, projector: true, text: true },
+  adapter: Adapter | null = null,
+): ModelWeights {
+  const layers = adapter?.layers ?? new Map<string, LoraLayer>();
+  const start = ({ name, shape }: ParameterSpec, into?: Float32Array): HostTensor<'float32'> => {
+    if (!layers.has(moduleOf(name))) return base.readFloat32(name, into);
+    const merged = mergedTensor(name, (wanted) => adapter!.find(wanted) ?? base.read(wanted), layers);
+    return { dtype: 'float32', shape, data: toFloat32(merged, into) };
   };
   const trained = base.parameters.filter(({ tower }) => towers[tower]);
   const frozen = base.parameters.filter(({ tower }) => !towers[tower]);
   const store = new ParameterStore(trained.map(trainedParameter));
   for (const parameter of trained) start(parameter, store.tensor(parameter.name).data);
-  const rest = new MemoryWeights(frozen.map((parameter) => [parameter.name, start(parameter)]));
-  const weights = new ModelWeights(store, rest);
-  return {
-    model: new TrainingModel(source, base.config, weights),
-    processor,
-    save: (to, dtype) =>
-      saveCheckpoint(to, {
-        config: base.rawConfig,
-        tensors: base.parameters.map(({ name, shape }) => ({ name, shape, load: () => weights.tensor(name) })),
-        dtype,
-        copyFrom: base.dir,
-      }),
-  };
+  return new ModelWeights(store, new MemoryWeights(frozen.map((parameter) => [parameter.name, start(parameter)])));
 }
 
-type TrainedAdapter = Pick<Adapter, 'layers' | 'isRankStabilised'> & { readonly store: ParameterStore };
-
-function continuedAdapter({ base, adapter }: ModelFolder, dir: string): TrainedAdapter {
-  if (!adapter) {
-    throw new Fr1Error('ADAPTER_UNREADABLE', `${dir} has no adapter that training could continue`, {
-      hint: 'set `adapter.kind` to lora for a new adapter',
-    });
-  }
-  const { layers, isRankStabilised } = adapter;
-  const store = new ParameterStore(loraParameters(linearModules(base.parameters), layers));
-  for (const { name } of store.parameters) toFloat32(adapter.find(name)!, store.tensor(name).data);
-  return { layers, isRankStabilised, store };
+function continuedAdapter({ adapter }: ModelFolder, dir: string): Adapter {
+  if (adapter) return adapter;
+  throw new Fr1Error('ADAPTER_UNREADABLE', `${dir} has no adapter that training could continue`, {
+    hint: 'set `adapter.kind` to lora for a new adapter',
+  });
 }
 
 function newAdapter(
   { base, adapter }: ModelFolder,
   dir: string,
   { towers, settings, targetModules, seed }: Extract<Training, { kind: 'lora' }>,
-): TrainedAdapter {
+): Adapter {
   if (adapter) {
     throw new Fr1Error('ADAPTER_UNREADABLE', `${dir} has an adapter already`, {
       hint: 'set `adapter.kind` to continue to train it on, or merge it first with a stage `uses: export`',
     });
   }
-  const modules: LinearModule[] = linearModules(base.parameters).filter(({ tower }) => towers[tower]);
-  const chosen = selectModules(modules, targetModules);
-  const layers = new Map(chosen.map(({ name }) => [name, loraLayer(settings)]));
-  const store = new ParameterStore(loraParameters(chosen, layers));
-  initialiseLora(store, seed);
-  return { layers, isRankStabilised: settings.isRankStabilised, store };
+  const modules = linearModules(base.parameters).filter(({ tower }) => towers[tower]);
+  return startAdapter(selectModules(modules, targetModules), settings, seed);
 }

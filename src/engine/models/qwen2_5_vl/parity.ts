@@ -3,14 +3,15 @@
  * (scripts/dump_expected.py writes such files). Everything is compared that a file holds.
  */
 import { Fr1Error } from '../../../errors/fr1-error.ts';
+import type { ModelFolder } from '../../adapters/model-folder.ts';
 import type { ImagePatches } from '../../generate/types.ts';
 import { WEIGHTED_NLL } from '../../loss/weighted-nll.ts';
 import { Program, type SessionSource } from '../../program.ts';
 import { type HostTensor, sizeOf } from '../../tensor.ts';
-import type { Checkpoint } from '../../weights/checkpoint.ts';
 import { openSafetensors, type SafetensorsFile } from '../../weights/safetensors.ts';
 import type { Qwen25VLConfig } from './config.ts';
 import { createGenerator } from './generator.ts';
+import { adaptedWeights, wholeWeights } from './open-training-model.ts';
 import { canonicalName } from './parameters.ts';
 import { type SequenceBatch, type Sequences, sequenceBatch, type Target } from './sequence-batch.ts';
 import { logProbGraph, TrainingModel } from './training-model.ts';
@@ -45,6 +46,8 @@ export interface ParityRow {
 
 export interface ParityFiles {
   readonly expected: string;
+  /** Holds the batch where `expected` does not. */
+  readonly inputs?: string | undefined;
   readonly gradients?: string | undefined;
   readonly generated?: string | undefined;
 }
@@ -55,16 +58,15 @@ export interface ParityFiles {
  */
 export async function compareWithExpected(
   source: SessionSource,
-  checkpoint: Checkpoint,
+  { base, adapter }: ModelFolder,
   files: ParityFiles,
   signal?: AbortSignal,
 ): Promise<ParityRow[]> {
   const expected = openSafetensors(files.expected);
-  const { config } = checkpoint;
-  const { sequences, labelled } = readBatch(expected, config);
-  const model = new TrainingModel(source, config);
+  const { config } = base;
+  const { sequences, labelled } = readBatch(files.inputs ? openSafetensors(files.inputs) : expected, config);
+  const model = new TrainingModel(source, config, adapter ? adaptedWeights(base, adapter) : wholeWeights(base));
   try {
-    for (const { name } of checkpoint.parameters) checkpoint.readFloat32(name, model.store.tensor(name).data);
     const rows: ParityRow[] = [];
     rows.push(...(await compareForward(source, config, model, expected, sequences, signal)));
     if (expected.has('loss') || files.gradients !== undefined) {
@@ -72,10 +74,10 @@ export async function compareWithExpected(
       const { batch } = sequenceBatch(config, sequences, labelled);
       const count = batch.targets.length;
       const weight: HostTensor = { dtype: 'float32', shape: [count], data: new Float32Array(count).fill(1 / count) };
-      const { loss } = await model.lossAndGradients(batch, WEIGHTED_NLL, { weight }, gradients, signal);
+      const { loss } = await model.lossAndGradients(batch, WEIGHTED_NLL, { weight }, gradients, { signal });
       if (expected.has('loss')) rows.push(compareLoss(loss, numbersOf(expected, 'loss')[0]!));
       if (files.gradients !== undefined) {
-        rows.push(...compareGradients(openSafetensors(files.gradients), checkpoint, model, gradients));
+        rows.push(...compareGradients(openSafetensors(files.gradients), model, gradients));
       }
     }
     if (files.generated !== undefined) {
@@ -154,16 +156,17 @@ async function compareForward(
   const laidOut = sequenceBatch(config, sequences, everywhere);
   const rows = comparePositions(file, laidOut, sequences);
   const { batch } = laidOut;
-  const { graph, logits, imageEmbeddings } = logProbGraph(config, batch.visionKind);
+  const { graph, logits, imageEmbeddings } = logProbGraph(config, batch.visionKind, model.weights);
   const outputs = {
     ...(file.has('logits') ? { logits } : {}),
     ...(imageEmbeddings && file.has('image_embeds') ? { image_embeds: imageEmbeddings } : {}),
   };
   if (Object.keys(outputs).length === 0) return rows;
-  const key = `parity:${batch.visionKind}:${Object.keys(outputs).join('+')}:${JSON.stringify(config)}`;
+  const wanted = Object.keys(outputs).join('+');
+  const key = `parity:${batch.visionKind}:${wanted}:${JSON.stringify(config)}:${model.weights.layoutKey}`;
   const program = await Program.compile(source, graph, outputs, { key });
   const feeds = Object.fromEntries(
-    program.feeds.map(({ name }) => [name, batch.feeds[name] ?? model.store.tensor(name)] as const),
+    program.feeds.map(({ name }) => [name, batch.feeds[name] ?? model.weights.tensor(name)] as const),
   );
   const got = await program.run(feeds, { signal });
   await program.release();
@@ -236,17 +239,11 @@ function compareLoss(got: number, want: number): ParityRow {
   );
 }
 
-function compareGradients(
-  file: SafetensorsFile,
-  checkpoint: Checkpoint,
-  model: TrainingModel,
-  gradients: Float32Array,
-): ParityRow[] {
-  const stored = new Map(file.names.map((name) => [canonicalName(name), name]));
-  const missing = checkpoint.parameters.filter(({ name }) => !stored.has(name));
-  if (missing.length === checkpoint.parameters.length)
+function compareGradients(file: SafetensorsFile, model: TrainingModel, gradients: Float32Array): ParityRow[] {
+  const stored = new Map(file.names.map((name) => [trainedName(name), name]));
+  if (!model.store.parameters.some(({ name }) => stored.has(name)))
     throw invalid(file, 'it has no gradient of a parameter of the model');
-  return checkpoint.parameters.flatMap(({ name, shape }) => {
+  return model.store.parameters.flatMap(({ name, shape }) => {
     const storedName = stored.get(name);
     if (storedName === undefined) return [];
     checkSize(file, storedName, sizeOf(shape));
@@ -262,6 +259,11 @@ function compareGradients(
     const error = norm === 0 ? Math.sqrt(difference) : Math.sqrt(difference / norm);
     return [row(`gradient of ${name}`, 'relative norm', error, PARITY_TOLERANCE.gradient, Math.sqrt(norm))];
   });
+}
+
+/** Name under which a weight is trained here; PEFT puts a prefix before it and the adapter's name inside. */
+function trainedName(stored: string): string {
+  return canonicalName(stored.replace(/^base_model\.model\./, '').replace('.default.weight', '.weight'));
 }
 
 async function compareGenerated(
