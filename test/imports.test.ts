@@ -14,10 +14,11 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'src/worlds': ['src/errors', 'src/engine', 'src/tokenizer-training'],
   'src/methods': ['src/errors', 'src/engine'],
   'src/tokenizer-training': ['src/errors'],
-  'src/pool': ['src/errors', 'src/engine'],
+  'src/locks': ['src/errors', 'src/artifacts/durable-fs.ts'],
+  'src/pool': ['src/errors', 'src/engine', 'src/locks'],
   'src/config': ['src/errors', 'src/artifacts', 'src/run/stage-api.ts'],
   'src/plan': ['src/errors', 'src/config', 'src/run/stage-api.ts'],
-  'src/run': ['src/errors', 'src/artifacts', 'src/config', 'src/plan', 'src/pool/lease.ts'],
+  'src/run': ['src/errors', 'src/artifacts', 'src/locks', 'src/config', 'src/plan', 'src/pool/lease.ts'],
   'src/ui': ['src/errors', 'src/run'],
   'src/plugin-api': ['src/errors', 'src/artifacts', 'src/config', 'src/plan', 'src/run', 'src/pool'],
   'src/cli': [

@@ -1,4 +1,5 @@
 /** `fr1 gc` and `fr1 pin`: removes what no recent or pinned run uses. */
+import { MachineLeases } from '../pool/machine-leases.ts';
 import { collectGarbage, type GarbageReport, pinRun, type Removed } from '../run/collect-garbage.ts';
 import { findRun } from '../run/recorder.ts';
 import { bytesText, countOf } from '../ui/words.ts';
@@ -11,6 +12,8 @@ const SHOWN = 20;
 
 export async function gcCommand(flags: GcFlags, io: CliIo): Promise<number> {
   await using locked = await lockExisting(flags.workspace, io);
+  const leaseDirectory = io.env['FR1_LEASE_DIR'];
+  if (leaseDirectory !== 'off' && !flags.dryRun) await new MachineLeases(leaseDirectory || undefined).prune();
   const report = await collectGarbage(locked.workspace, { keepRuns: flags.keep, dryRun: flags.dryRun ?? false });
   writeLines(io.stdout, flags.json ? [JSON.stringify(report, null, 2)] : reportLines(report));
   return 0;

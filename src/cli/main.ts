@@ -229,7 +229,7 @@ function pipelineCommand(program: Command, name: string, description: string): C
     .argument('<file>', 'pipeline file')
     .option('-s, --set <path=value>', 'change a value of the pipeline, e.g. vars.steps=10', collect, [])
     .option('--only <stages>', 'only these stages and what they need, separated by commas', commaList)
-    .option('--device <id>', 'device for stages that compute', deviceId, 'cpu')
+    .option('--device <ids>', 'devices for stages that compute, separated by commas', deviceList, 'cpu')
     .option('--threads <n>', 'CPU threads of a session (default: all processors)', positiveInteger)
     .option('-w, --workspace <dir>', 'where results are kept (default: .fr1 beside the pipeline file)');
 }
@@ -284,6 +284,13 @@ function deviceId(value: string): string {
     throw new InvalidArgumentError('a device is `cpu`, `webgpu` or `cuda:<number>`');
   }
   return value;
+}
+
+function deviceList(value: string): string {
+  return value
+    .split(',')
+    .map((id) => deviceId(id.trim()))
+    .join(',');
 }
 
 /** Commander's message in fr1's form. */

@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { loadPipeline } from '../config/load.ts';
 import { planPipeline } from '../plan/plan.ts';
 import type { Numerics, Plan } from '../plan/types.ts';
-import { requireUsableDevice } from '../pool/devices.ts';
+import { deviceIds, requireUsableDevice } from '../pool/devices.ts';
 import { currentNumerics } from '../run/numerics.ts';
 import { Workspace, workspaceBeside } from '../run/workspace.ts';
 import type { CliIo } from './io.ts';
@@ -14,10 +14,13 @@ export interface PreparedPlan {
   readonly plan: Plan;
   readonly workspace: Workspace;
   readonly numerics: Numerics;
+  /** Ids of the devices that stages may have. */
+  readonly devices: readonly string[];
 }
 
 export async function preparePlan(file: string, flags: PlanFlags, io: CliIo): Promise<PreparedPlan> {
-  requireUsableDevice(flags.device);
+  const devices = deviceIds(flags.device);
+  for (const device of devices) requireUsableDevice(device);
   const stages = await loadStages(io);
   const pipeline = await loadPipeline({ file, sets: flags.set, stages, loadPlugin: pluginLoader(), cwd: io.cwd });
   const plan = planPipeline(pipeline, {
@@ -28,6 +31,7 @@ export async function preparePlan(file: string, flags: PlanFlags, io: CliIo): Pr
   return {
     plan,
     workspace: new Workspace(directory),
-    numerics: currentNumerics(flags.device, flags.threads),
+    numerics: currentNumerics(devices, flags.threads),
+    devices,
   };
 }

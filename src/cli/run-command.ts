@@ -2,7 +2,6 @@
 import { existsSync } from 'node:fs';
 import { arch, platform } from 'node:os';
 import { debugLevel } from '../errors/format.ts';
-import type { SessionPool } from '../pool/pool.ts';
 import { explainDiskError } from '../run/disk-error.ts';
 import { RunEventHub } from '../run/events.ts';
 import { executePlan } from '../run/executor.ts';
@@ -11,6 +10,7 @@ import { liveRenderer } from '../ui/live.ts';
 import { plainRenderer } from '../ui/plain.ts';
 import { closingLines, failureLines, tablesOf } from '../ui/summary.ts';
 import { type CliIo, isTerminal, shortPath, wantsColour, writeLines } from './io.ts';
+import { lazyPool } from './lazy-pool.ts';
 import { LoopWatch } from './loop-watch.ts';
 import { fr1Version, type RunFlags } from './main.ts';
 import type { PreparedPlan } from './prepare-plan.ts';
@@ -38,7 +38,7 @@ export async function runCommand(file: string, flags: RunFlags, io: CliIo): Prom
 }
 
 async function execute(
-  { plan, workspace, numerics }: PreparedPlan,
+  { plan, workspace, numerics, devices }: PreparedPlan,
   flags: RunFlags,
   io: CliIo,
   signal: AbortSignal,
@@ -59,7 +59,15 @@ async function execute(
     numerics: numerics.fr1,
   });
 
-  const pool = lazyPool(flags, (message) => events.emit({ type: 'run-warn', message }));
+  const pool = lazyPool({
+    devices,
+    threads: numerics.threads,
+    pipeline: plan.pipeline.name,
+    leaseDirectory: io.env['FR1_LEASE_DIR'],
+    warn: (message) => events.emit({ type: 'run-warn', message }),
+    onWait: (stage, { pid, holder, device = null, since }) =>
+      events.emit({ type: 'device-busy', stage, pid, holder, device, since }),
+  });
   const outcome = await executePlan({
     plan,
     workspace,
@@ -70,7 +78,7 @@ async function execute(
     jobs: flags.jobs,
     signal,
     recordPath: recorder.recordPath,
-    lease: async (request) => (await pool.open()).lease({ device: flags.device, ...request }),
+    lease: (request) => pool.lease(request),
   });
   await view.close();
   if (loopWatch) writeLines(io.stderr, loopWatch.lines());
@@ -116,30 +124,4 @@ function openView(flags: RunFlags, io: CliIo): View {
   if (isTerminal(io.stdout) && io.stdout.columns > 0 && isTerminal(io.stderr) && !isDumb)
     return liveRenderer(io.stdout, io.stderr);
   return { onEvent: plainRenderer((line) => writeLines(io.stdout, [line])), close };
-}
-
-/** The pool, loaded and opened when the first stage that computes has to run. */
-function lazyPool(flags: RunFlags, warn: (message: string) => void) {
-  let opened: Promise<SessionPool> | undefined;
-  const open = async () => {
-    const { SessionPool } = await import('../pool/pool.ts');
-    const pool = await SessionPool.open({ devices: [flags.device], threads: flags.threads });
-    for (const [device, reason] of pool.fallbackReasons()) {
-      warn(`${device} uses the slower runtime: ${reason.message}`);
-    }
-    return pool;
-  };
-  return {
-    open: () => {
-      opened ??= open();
-      return opened;
-    },
-    close: async () => {
-      try {
-        await (await opened)?.close();
-      } catch (error) {
-        warn(`the session pool did not close cleanly: ${error instanceof Error ? error.message : String(error)}`);
-      }
-    },
-  };
 }

@@ -23,3 +23,14 @@ export interface Lease extends AsyncDisposable {
 
 /** A session held by a lease; `release` gives it back to the pool and does not end it for others. */
 export type SharedSession = Session;
+
+/**
+ * Variables that show a child process the leased device and hide the other GPUs. A GPU is its child's device 0.
+ *
+ * @param device id of the leased device; without one the child sees no GPU
+ */
+export function leaseEnvironment(device: string | undefined): Readonly<Record<string, string>> {
+  const gpu = device === undefined ? undefined : /^cuda(?::(\d+))?$/.exec(device);
+  // The order of CUDA must be that of the driver's list, which is what the number means.
+  return { CUDA_VISIBLE_DEVICES: gpu ? (gpu[1] ?? '0') : '', CUDA_DEVICE_ORDER: 'PCI_BUS_ID' };
+}

@@ -188,10 +188,10 @@ describe('SessionPool.lease()', () => {
 
   it('takes and gives back what keeps others off the device, also when the wait is aborted', async () => {
     const held: string[] = [];
-    const exclusive: SessionPoolOptions['exclusive'] = async (device) => {
-      held.push(`take ${device.id}`);
+    const exclusive: SessionPoolOptions['exclusive'] = async ({ candidates: [device] }) => {
+      held.push(`take ${device!.id}`);
       await sleep(5);
-      return { [Symbol.asyncDispose]: async () => void held.push(`give ${device.id}`) };
+      return { device: device!, [Symbol.asyncDispose]: async () => void held.push(`give ${device!.id}`) };
     };
     const { pool } = await openPool({ exclusive });
     await (await pool.lease())[Symbol.asyncDispose]();
@@ -202,6 +202,45 @@ describe('SessionPool.lease()', () => {
     await expect(aborted).rejects.toBe(reason);
     await (await pool.lease())[Symbol.asyncDispose]();
     expect(held).toEqual(['take cpu', 'give cpu', 'take cpu', 'give cpu', 'take cpu', 'give cpu']);
+  });
+});
+
+describe('SessionPool.lease() of several devices', () => {
+  const devices = ['cpu:0', 'cpu:1'];
+
+  it('lends each to one holder, and whichever is free first to who names none', async () => {
+    const { pool } = await openPool({ devices });
+    const first = await pool.lease({ holder: 'a' });
+    const second = await pool.lease({ holder: 'b' });
+    expect([first.device.id, second.device.id]).toEqual(devices);
+    const [third, named] = [pool.lease({ holder: 'c' }), pool.lease({ device: 'cpu:0' })];
+    expect(await isWaiting(Promise.race([third, named]))).toBe(true);
+    await second[Symbol.asyncDispose]();
+    expect((await third).device.id).toBe('cpu:1');
+    await first[Symbol.asyncDispose]();
+    expect((await named).device.id).toBe('cpu:0');
+    await pool.close();
+  });
+
+  it('lets a request for a free device pass one that waits for another', async () => {
+    const { pool } = await openPool({ devices });
+    const held = await pool.lease({ device: 'cpu:0' });
+    const waiting = pool.lease({ device: 'cpu:0' });
+    await using passing = await pool.lease({ device: 'cpu:1' });
+    expect(passing.device.id).toBe('cpu:1');
+    await held[Symbol.asyncDispose]();
+    await (await waiting)[Symbol.asyncDispose]();
+  });
+
+  it('takes the one that other processes leave free, and keeps the rest for who comes next', async () => {
+    const exclusive: SessionPoolOptions['exclusive'] = async ({ candidates }) => ({
+      device: candidates.at(-1)!,
+      [Symbol.asyncDispose]: async () => undefined,
+    });
+    const { pool } = await openPool({ devices, exclusive });
+    await using first = await pool.lease();
+    await using second = await pool.lease();
+    expect([first.device.id, second.device.id]).toEqual(['cpu:1', 'cpu:0']);
   });
 });
 

@@ -1,6 +1,7 @@
 /**
  * Lends devices to stages: one lease at a time per device, first come first served, and the sessions of a device shared
- * by content key across leases (session-cache.ts). Knows no stage and no pipeline.
+ * by content key across leases (session-cache.ts). Other processes are kept off by machine-leases.ts. Knows no stage and
+ * no pipeline.
  */
 import { cpus, totalmem } from 'node:os';
 import { type OpenRuntimeOptions, openRuntime } from '../engine/session/open-runtime.ts';
@@ -9,28 +10,31 @@ import type { HostTensor, Tensor } from '../engine/tensor.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import { requireUsableDevice } from './devices.ts';
 import type { DeviceInfo, Lease, SharedSession } from './lease.ts';
+import { LeaseQueue } from './lease-queue.ts';
+import type { MachineLease, MachineLeaseRequest } from './machine-leases.ts';
 import { SessionCache, type SessionSource } from './session-cache.ts';
 
 export interface SessionPoolOptions {
   /** Threads of a CPU session. @default the CPUs that this process may use */
   readonly threads?: number | undefined;
-  /** Ids of the devices to offer; the first is lent to whoever names none. @default ['cpu'] */
+  /** Ids of the devices to offer; who names none gets the one that is free first. @default ['cpu'] */
   readonly devices?: readonly string[] | undefined;
   /** Idle sessions kept per device. @default 8 */
   readonly idleSessions?: number | undefined;
   /** Idle sessions kept per device, in bytes of their models. @default 512 MiB */
   readonly idleBytes?: number | undefined;
   /**
-   * Taken with every lease and given back with it: the place for a lock that keeps other processes off the device.
-   * @default none
+   * Taken with every lease and given back with it: chooses among the devices that are free in this process, and keeps
+   * other processes off the one chosen.
+   * @default the first that is free, whatever other processes do
    */
-  readonly exclusive?: ((device: DeviceInfo, signal: AbortSignal | undefined) => Promise<AsyncDisposable>) | undefined;
+  readonly exclusive?: ((request: MachineLeaseRequest) => Promise<MachineLease>) | undefined;
   /** @default openRuntime of the engine */
   readonly openRuntime?: ((options: OpenRuntimeOptions) => Promise<Runtime>) | undefined;
 }
 
 export interface LeaseRequest {
-  /** @default the first device of the pool */
+  /** @default whichever device of the pool is free first */
   readonly device?: string | undefined;
   /** Most memory that the holder will use. */
   readonly memoryBytes?: number | undefined;
@@ -52,11 +56,15 @@ export interface LeaseRequest {
  */
 export class SessionPool {
   readonly #devices: ReadonlyMap<string, PooledDevice>;
+  readonly #queue: LeaseQueue<PooledDevice>;
+  readonly #exclusive: SessionPoolOptions['exclusive'];
   #leases = 0;
   #closed: Promise<void> | undefined;
 
-  private constructor(devices: readonly PooledDevice[]) {
+  private constructor(devices: readonly PooledDevice[], options: SessionPoolOptions) {
     this.#devices = new Map(devices.map((device) => [device.info.id, device]));
+    this.#queue = new LeaseQueue(devices);
+    this.#exclusive = options.exclusive;
   }
 
   /**
@@ -69,7 +77,8 @@ export class SessionPool {
     const ids = new Set(options.devices ?? ['cpu']);
     for (const id of ids) requireUsableDevice(id);
     const runtime = await (options.openRuntime ?? openRuntime)({ threads: options.threads });
-    return new SessionPool([...ids].map((id) => new PooledDevice(cpuInfo(id, runtime), runtime, options)));
+    const devices = [...ids].map((id) => new PooledDevice(cpuInfo(id, runtime), runtime, options));
+    return new SessionPool(devices, options);
   }
 
   /** The devices on offer. */
@@ -87,43 +96,87 @@ export class SessionPool {
   }
 
   /**
-   * Waits for the device and takes it. Give it back by `await using` or `Symbol.asyncDispose`; a holder that asks again
+   * Waits for a device and takes it. Give it back by `await using` or `Symbol.asyncDispose`; a holder that asks again
    * for the same device waits for itself.
    *
    * @throws DEVICE_UNAVAILABLE when the pool does not offer the device
-   * @throws DEVICE_MEMORY when more memory is asked for than the device has
+   * @throws DEVICE_MEMORY when more memory is asked for than any of the devices has
    * @throws RUNTIME_RELEASED when the pool is closed
    */
   async lease({ device: id, memoryBytes, signal, holder }: LeaseRequest = {}): Promise<Lease> {
     if (this.#closed !== undefined) throw poolClosed();
-    const device = this.#find(id);
-    const available = device.info.memoryBytes;
-    if (memoryBytes !== undefined && available !== undefined && memoryBytes > available) {
-      throw new Fr1Error(
-        'DEVICE_MEMORY',
-        `${holder ?? 'a lease'} asks for ${gib(memoryBytes)} on ${device.info.id}, which has ${gib(available)}`,
-        { hint: 'use a smaller batch or model, or another device' },
-      );
+    const candidates = withMemory(this.#find(id), memoryBytes, holder);
+    const number = ++this.#leases;
+    const free = await this.#queue.take(candidates, signal);
+    let guard: MachineLease | undefined;
+    let device = free[0]!;
+    try {
+      const infos = free.map(({ info }) => info);
+      guard = await this.#exclusive?.({ candidates: infos, memoryBytes, signal, holder: holder ?? 'a lease' });
+      signal?.throwIfAborted();
+      if (this.#closed !== undefined) throw poolClosed();
+      if (guard) device = free.find(({ info }) => info.id === guard?.device.id) ?? device;
+    } catch (error) {
+      try {
+        await guard?.[Symbol.asyncDispose]();
+      } finally {
+        this.#queue.release(free);
+      }
+      throw error;
     }
-    const name = `lease ${++this.#leases} of ${device.info.id}${holder === undefined ? '' : ` (${holder})`}`;
-    return device.lend(name, signal);
+    this.#queue.release(free.filter((each) => each !== device));
+    const name = `lease ${number} of ${device.info.id}${holder === undefined ? '' : ` (${holder})`}`;
+    const lease = new PooledLease(name, device, async () => {
+      try {
+        await guard?.[Symbol.asyncDispose]();
+      } finally {
+        device.held = undefined;
+        this.#queue.release([device]);
+      }
+    });
+    device.held = lease;
+    return lease;
   }
 
   /** Refuses who waits, waits for running work and releases every session. Safe to call twice. */
   close(): Promise<void> {
-    this.#closed ??= Promise.all([...this.#devices.values()].map((device) => device.close())).then(() => undefined);
+    this.#closed ??= this.#close();
     return this.#closed;
   }
 
-  #find(id: string | undefined): PooledDevice {
-    const [first] = this.#devices.values();
-    const device = id === undefined ? first : this.#devices.get(id);
-    if (device !== undefined) return device;
+  async #close(): Promise<void> {
+    this.#queue.rejectAll(poolClosed());
+    const devices = [...this.#devices.values()];
+    await Promise.all(devices.map((device) => device.held?.[Symbol.asyncDispose]()));
+    // Devices of one kind may share their runtime.
+    await Promise.all([...new Set(devices.map(({ runtime }) => runtime))].map((runtime) => runtime.close()));
+  }
+
+  #find(id: string | undefined): readonly PooledDevice[] {
+    if (id === undefined && this.#devices.size > 0) return [...this.#devices.values()];
+    const device = id === undefined ? undefined : this.#devices.get(id);
+    if (device !== undefined) return [device];
     if (id !== undefined) requireUsableDevice(id);
     throw new Fr1Error('DEVICE_UNAVAILABLE', `the pool does not offer the device "${id}"`, {
       hint: `it offers ${[...this.#devices.keys()].join(', ') || 'none'}`,
     });
   }
+}
+
+/** Those of the devices that have so much memory, or do not say. @throws DEVICE_MEMORY when there is none */
+function withMemory(
+  devices: readonly PooledDevice[],
+  memoryBytes: number | undefined,
+  holder: string | undefined,
+): readonly PooledDevice[] {
+  const fitting = devices.filter(({ info }) => (memoryBytes ?? 0) <= (info.memoryBytes ?? Number.POSITIVE_INFINITY));
+  const largest = devices.toSorted((a, b) => (b.info.memoryBytes ?? 0) - (a.info.memoryBytes ?? 0))[0]?.info;
+  if (fitting.length > 0 || !largest) return fitting;
+  throw new Fr1Error(
+    'DEVICE_MEMORY',
+    `${holder ?? 'a lease'} asks for ${gib(memoryBytes!)} on ${largest.id}, which has ${gib(largest.memoryBytes!)}`,
+    { hint: 'use a smaller batch or model, or another device' },
+  );
 }
 
 function cpuInfo(id: string, runtime: Runtime): DeviceInfo {
@@ -138,97 +191,19 @@ function processMemory(): number {
   return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
 }
 
-interface Waiter {
-  readonly name: string;
-  readonly signal: AbortSignal | undefined;
-  resolve(lease: Lease): void;
-  reject(reason: unknown): void;
-}
-
 class PooledDevice {
   readonly info: DeviceInfo;
   readonly runtime: Runtime;
   readonly sessions: SessionCache;
-  readonly #exclusive: SessionPoolOptions['exclusive'];
-  readonly #waiting: Waiter[] = [];
-  #held: PooledLease | undefined;
-  /** True from the moment a waiter's turn has come until its lease is over. */
-  #isTaken = false;
-  #isClosed = false;
+  held: PooledLease | undefined;
 
   constructor(info: DeviceInfo, runtime: Runtime, options: SessionPoolOptions) {
     this.info = info;
     this.runtime = runtime;
-    this.#exclusive = options.exclusive;
     this.sessions = new SessionCache(runtime, {
       idleSessions: options.idleSessions ?? 8,
       idleBytes: options.idleBytes ?? 512 * 2 ** 20,
     });
-  }
-
-  lend(name: string, signal: AbortSignal | undefined): Promise<Lease> {
-    return new Promise((resolve, reject) => {
-      if (signal?.aborted) return reject(signal.reason);
-      const onAbort = () => {
-        const place = this.#waiting.indexOf(waiter);
-        if (place !== -1) this.#waiting.splice(place, 1);
-        reject(signal!.reason);
-      };
-      const waiter: Waiter = {
-        name,
-        signal,
-        resolve: (lease) => {
-          signal?.removeEventListener('abort', onAbort);
-          resolve(lease);
-        },
-        reject: (reason) => {
-          signal?.removeEventListener('abort', onAbort);
-          reject(reason);
-        },
-      };
-      signal?.addEventListener('abort', onAbort, { once: true });
-      this.#waiting.push(waiter);
-      void this.#serve();
-    });
-  }
-
-  async close(): Promise<void> {
-    this.#isClosed = true;
-    for (const waiter of this.#waiting.splice(0)) waiter.reject(poolClosed());
-    await this.#held?.[Symbol.asyncDispose]();
-    await this.runtime.close();
-  }
-
-  /** Gives the device to the first who waits, if it is free. */
-  async #serve(): Promise<void> {
-    if (this.#isTaken) return;
-    const waiter = this.#waiting.shift();
-    if (waiter === undefined) return;
-    this.#isTaken = true;
-    let guard: AsyncDisposable | undefined;
-    try {
-      guard = await this.#exclusive?.(this.info, waiter.signal);
-      waiter.signal?.throwIfAborted();
-      if (this.#isClosed) throw poolClosed();
-    } catch (error) {
-      await Promise.resolve(guard?.[Symbol.asyncDispose]()).then(() => waiter.reject(error), waiter.reject);
-      this.#free();
-      return;
-    }
-    this.#held = new PooledLease(waiter.name, this, async () => {
-      try {
-        await guard?.[Symbol.asyncDispose]();
-      } finally {
-        this.#held = undefined;
-        this.#free();
-      }
-    });
-    waiter.resolve(this.#held);
-  }
-
-  #free(): void {
-    this.#isTaken = false;
-    void this.#serve();
   }
 }
 

@@ -43,6 +43,14 @@ export interface ExpectationRecord {
   readonly met: boolean;
 }
 
+export interface DeviceUsage {
+  readonly device: string;
+  readonly leases: number;
+  readonly leasedMs: number;
+  /** Part of the run's time in which it was lent, 0 to 1. */
+  readonly share: number;
+}
+
 export type RunStatus = 'running' | 'done' | 'failed' | 'interrupted' | 'cut-off';
 
 /** Every event; `time` is added by the hub. */
@@ -113,6 +121,22 @@ export type RunEventBody =
       readonly by?: string | undefined;
     }
   | { readonly type: 'run-warn'; readonly message: string }
+  /** A stage waits for what another process of this machine holds, or waits for before it. */
+  | {
+      readonly type: 'device-busy';
+      readonly stage: string;
+      readonly pid: number;
+      /** `pipeline/stage` of the other process. */
+      readonly holder: string;
+      /** `null` when that one waits too. */
+      readonly device: string | null;
+      /** When the other one asked. */
+      readonly since: string;
+    }
+  | { readonly type: 'device-leased'; readonly device: string; readonly stage: string; readonly waitedMs: number }
+  | { readonly type: 'device-released'; readonly device: string; readonly stage: string; readonly heldMs: number }
+  /** How much of the run a device was lent; told at the end for each device that was. */
+  | ({ readonly type: 'device-usage' } & DeviceUsage)
   | {
       readonly type: 'run-finished';
       readonly status: Exclude<RunStatus, 'running' | 'cut-off'>;

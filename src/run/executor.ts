@@ -75,6 +75,8 @@ class PlanExecution {
   /** Stages under way by fingerprint: the same work is not done twice at once. */
   readonly #inFlight = new Map<string, Promise<void>>();
   readonly #unsettled = new Set<string>();
+  /** By device: how often and how long it was lent. */
+  readonly #usage = new Map<string, { leases: number; leasedMs: number }>();
   readonly #counts = { ran: 0, cached: 0, failed: 0 };
   #faultCode: RunOutcome['faultCode'] = 0;
   #isOver = false;
@@ -109,6 +111,10 @@ class PlanExecution {
 
     const status = signal.aborted ? 'interrupted' : this.#counts.failed > 0 ? 'failed' : 'done';
     const durationMs = Math.round(performance.now() - startedAt);
+    for (const [id, { leases, leasedMs }] of this.#usage) {
+      const share = durationMs === 0 ? 0 : Math.min(1, leasedMs / durationMs);
+      events.emit({ type: 'device-usage', device: id, leases, leasedMs, share });
+    }
     events.emit({ type: 'run-finished', status, durationMs, ...this.#counts, record: this.#options.recordPath });
     return { status, ...this.#counts, faultCode: this.#faultCode };
   }
@@ -231,7 +237,7 @@ class PlanExecution {
     const { signal } = this.#options;
     const { device: needsDevice, memoryBytes } = stage.resources;
     // The device comes before the slot, so that a stage in the device's queue keeps no other stage from running.
-    const lease = needsDevice ? await this.#options.lease({ holder: stage.name, memoryBytes, signal }) : undefined;
+    const lease = needsDevice ? await this.#lend(stage, { holder: stage.name, memoryBytes, signal }) : undefined;
     try {
       const giveBack = await this.#slots.take(signal);
       try {
@@ -244,6 +250,30 @@ class PlanExecution {
     } finally {
       await lease?.[Symbol.asyncDispose]();
     }
+  }
+
+  async #lend(stage: PlannedStage, request: Parameters<ExecuteOptions['lease']>[0]): Promise<Lease> {
+    const { events } = this.#options;
+    const askedAt = performance.now();
+    const lease = await this.#options.lease(request);
+    const leasedAt = performance.now();
+    const device = lease.device.id;
+    events.emit({ type: 'device-leased', device, stage: stage.name, waitedMs: Math.round(leasedAt - askedAt) });
+    return {
+      device: lease.device,
+      get runtime() {
+        return lease.runtime;
+      },
+      session: (key, create) => lease.session(key, create),
+      [Symbol.asyncDispose]: async () => {
+        // Told before it is given back, so that no other holder can seem to have had it at the same time.
+        const heldMs = Math.round(performance.now() - leasedAt);
+        const { leases, leasedMs } = this.#usage.get(device) ?? { leases: 0, leasedMs: 0 };
+        this.#usage.set(device, { leases: leases + 1, leasedMs: leasedMs + heldMs });
+        if (!this.#isOver) events.emit({ type: 'device-released', device, stage: stage.name, heldMs });
+        await lease[Symbol.asyncDispose]();
+      },
+    };
   }
 
   async #runStage(

@@ -6,10 +6,19 @@ import type { Numerics } from '../plan/types.ts';
 /** Raised when the engine computes something differently; results made before are then made again. */
 export const NUMERICS_VERSION = '1';
 
-/** `threads` defaults to what the runtime would take: all processors that this process may use. */
-export function currentNumerics(device: string, threads: number = availableParallelism()): Numerics {
-  const provider = device.split(':')[0]!;
-  return { fr1: NUMERICS_VERSION, onnxruntime: packageVersion('onnxruntime-node'), provider, threads };
+/**
+ * `devices` are of one kind. `threads` defaults to what the runtime would take: all processors that this process may use,
+ * shared out among the devices where these are parts of the CPU.
+ */
+export function currentNumerics(devices: readonly string[], threads?: number): Numerics {
+  const provider = devices[0]!.split(':')[0]!;
+  const parts = provider === 'cpu' ? devices.length : 1;
+  return {
+    fr1: NUMERICS_VERSION,
+    onnxruntime: packageVersion('onnxruntime-node'),
+    provider,
+    threads: threads ?? Math.max(1, Math.floor(availableParallelism() / parts)),
+  };
 }
 
 export function packageVersion(name: string): string {

@@ -1,5 +1,13 @@
 /** run.json: the versioned summary of a run, built from its events alone. docs/run-format.md describes it for readers. */
-import type { ErrorRecord, ExpectationRecord, OutputRecord, RunEvent, RunReason, RunStatus } from './events.ts';
+import type {
+  DeviceUsage,
+  ErrorRecord,
+  ExpectationRecord,
+  OutputRecord,
+  RunEvent,
+  RunReason,
+  RunStatus,
+} from './events.ts';
 import type { Metric, ReportTable } from './stage-api.ts';
 
 export type StageStatus =
@@ -47,6 +55,8 @@ export interface RunRecord {
   readonly durationMs?: number;
   readonly environment: Readonly<Record<string, string | number>>;
   readonly stages: readonly StageRecord[];
+  /** Devices that were lent, by the end of the run; absent in records of old versions. */
+  readonly devices?: readonly DeviceUsage[];
 }
 
 type RunStarted = Extract<RunEvent, { type: 'run-started' }>;
@@ -64,6 +74,7 @@ export function startRecord(event: RunStarted, environment: RunRecord['environme
     status: 'running',
     startedAt: time,
     environment,
+    devices: [],
     stages: event.stages.map(({ name, kind }) => ({
       name,
       kind,
@@ -104,7 +115,14 @@ export function applyEvent(record: RunRecord, event: RunEvent): RunRecord {
       }));
     case 'stage-warn':
       return withStage(record, event.stage, (stage) => ({ warnings: [...stage.warnings, event.message] }));
+    case 'device-usage': {
+      const { type: _, time: __, ...usage } = event;
+      return { ...record, devices: [...(record.devices ?? []), usage] };
+    }
     case 'run-started':
+    case 'device-busy':
+    case 'device-leased':
+    case 'device-released':
     case 'run-warn':
     case 'stage-progress':
     case 'stage-metric':

@@ -11,7 +11,7 @@ import {
 import type { RunEvent } from '../run/events.ts';
 import { EtaEstimator } from './eta.ts';
 import { finishedText, progressText } from './plain.ts';
-import { agoText, durationText, expectationText, oneLine, reasonText } from './words.ts';
+import { agoText, busyText, durationText, expectationText, oneLine, reasonText } from './words.ts';
 
 type Wrapper = ListrTaskWrapper<object, typeof TerminalRenderer, typeof SimpleRenderer>;
 
@@ -159,6 +159,12 @@ export function liveRenderer(stdout: NodeJS.WriteStream, stderr: NodeJS.WriteStr
           if (!row.isOver) finish(name, 'not run', new Error('not run'));
         }
         return;
+      case 'device-busy':
+        set(event.stage, busyText(event));
+        return;
+      case 'device-usage':
+      case 'device-leased':
+      case 'device-released':
       case 'stage-metric':
         return;
       default:

@@ -1,7 +1,16 @@
 /** Events as plain lines, for logs and pipes: no colour, no cursor movement, at most one progress line per 5 s and stage. */
 import type { RunEvent } from '../run/events.ts';
 import { EtaEstimator } from './eta.ts';
-import { agoText, countText, durationText, expectationText, metricText, oneLine, reasonText } from './words.ts';
+import {
+  agoText,
+  busyText,
+  countText,
+  durationText,
+  expectationText,
+  metricText,
+  oneLine,
+  reasonText,
+} from './words.ts';
 
 const PROGRESS_INTERVAL_MS = 5_000;
 
@@ -67,6 +76,12 @@ export function plainRenderer(writeLine: (line: string) => void): (event: RunEve
       case 'run-finished':
         writeLine('');
         return;
+      case 'device-busy':
+        stageLine(event.stage, busyText(event));
+        return;
+      case 'device-usage':
+      case 'device-leased':
+      case 'device-released':
       case 'stage-metric':
         return;
       default:

@@ -6,7 +6,7 @@ import { Fr1Error } from '../errors/fr1-error.ts';
 import type { ErrorRecord } from '../run/events.ts';
 import type { RunRecord, StageRecord } from '../run/run-record.ts';
 import { tableLines } from './table.ts';
-import { durationText, expectationText, metricText } from './words.ts';
+import { durationText, expectationText, metricText, usageText } from './words.ts';
 
 export interface SummaryOptions {
   /** ANSI colours in errors. @default false */
@@ -65,6 +65,7 @@ export function closingLines(record: RunRecord, options: SummaryOptions = {}): s
   } else {
     lines.push(`done${total}: ${counts}`);
   }
+  if (record.devices?.length) lines.push(record.devices.map(usageText).join(', '));
   const { showCommand = (id: string) => `fr1 show ${id}` } = options;
   lines.push(...placesOf(record, showPath), `to see this again: ${showCommand(record.id)}`);
   return lines;

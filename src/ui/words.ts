@@ -1,5 +1,5 @@
 /** Values as short English text, for terminals. Pure. */
-import type { ExpectationRecord, RunReason } from '../run/events.ts';
+import type { DeviceUsage, ExpectationRecord, RunEvent, RunReason } from '../run/events.ts';
 import type { Metric, Progress } from '../run/stage-api.ts';
 
 /** `40 ms`, `0.4 s`, `12 s`, `3 min 05 s`, `2 h 04 min`. */
@@ -80,6 +80,17 @@ export function expectationText({ metric, atLeast, atMost, got }: ExpectationRec
   ].join(' and ');
   const found = got === null ? 'the stage returned no such metric' : `got ${metricText(got)}`;
   return `expected ${metric} ${bounds}, ${found}`;
+}
+
+/** `waits for cpu, which process 4711 (quickstart/sft) has`. */
+export function busyText({ pid, holder, device }: Extract<RunEvent, { type: 'device-busy' }>): string {
+  const who = `process ${pid} (${oneLine(holder)})`;
+  return device === null ? `waits in line behind ${who}` : `waits for ${device}, which ${who} has`;
+}
+
+/** `cpu in use 83 % of the time (6 leases)`. */
+export function usageText({ device, leases, share }: DeviceUsage): string {
+  return `${device} in use ${Math.round(100 * share)} % of the time (${countOf(leases, 'lease')})`;
 }
 
 /** `120/600 steps  20 %`. */

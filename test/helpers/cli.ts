@@ -1,4 +1,7 @@
 /** Two ways to the CLI: as a function of arguments and streams, and as the process that a user starts. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { execa, type Options, type ResultPromise } from 'execa';
@@ -7,6 +10,10 @@ import { runCli } from '../../src/cli/main.ts';
 
 const EXTRA_STAGES = fileURLToPath(new URL('./fake-stages.js', import.meta.url));
 const BIN = fileURLToPath(new URL('../../bin/fr1.js', import.meta.url));
+
+/** The runs of one test process share a ledger of devices, and not that of the machine, where other runs may be going. */
+export const LEASE_DIRECTORY = mkdtempSync(join(tmpdir(), 'fr1-test-leases-'));
+process.once('exit', () => rmSync(LEASE_DIRECTORY, { recursive: true, force: true }));
 
 export interface CliResult {
   readonly exitCode: number;
@@ -24,7 +31,7 @@ export async function callCli(
   const exitCode = await runCli(argv, {
     stdout: stdout.stream,
     stderr: stderr.stream,
-    env: { FR1_EXTRA_STAGES: EXTRA_STAGES },
+    env: { FR1_EXTRA_STAGES: EXTRA_STAGES, FR1_LEASE_DIR: LEASE_DIRECTORY },
     cwd,
     onInterrupt: () => () => undefined,
     exitNow: (code) => {
@@ -59,7 +66,11 @@ export function startCli(
     encoding: 'utf8',
     timeout: timeoutMs,
     killSignal: 'SIGKILL',
-    env: { FR1_EXTRA_STAGES: EXTRA_STAGES, FR1_DEBUG: debugLevel === undefined ? '' : String(debugLevel) },
+    env: {
+      FR1_EXTRA_STAGES: EXTRA_STAGES,
+      FR1_LEASE_DIR: LEASE_DIRECTORY,
+      FR1_DEBUG: debugLevel === undefined ? '' : String(debugLevel),
+    },
   });
 }
 
