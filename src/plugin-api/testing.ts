@@ -126,7 +126,7 @@ async function runStage<
       workspace,
       events: hub,
       runId: 'test',
-      numerics: currentNumerics('cpu'),
+      numerics: currentNumerics(['cpu']),
       device: 'cpu',
       jobs: 1,
       signal,
