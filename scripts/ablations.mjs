@@ -27,7 +27,13 @@ export const SETTINGS = {
   'no-negative': [`${TAPO}.views.negative=none`],
   'no-entropy': [`${TAPO}.ownEntropy=0`],
   'no-views': [`${TAPO}.views.positive=none`, `${TAPO}.views.negative=none`],
-  dapo: [`${TAPO}.views.positive=none`, `${TAPO}.views.negative=none`, `${TAPO}.ownEntropy=0`],
+  'positive-trained-on-anchor': [`${TAPO}.positiveConditioning=anchor`],
+  dapo: [`${TAPO}.preset=dapo`],
+  grpo: [`${TAPO}.preset=grpo`],
+  rloo: [`${TAPO}.preset=rloo`],
+  'reinforce++': [`${TAPO}.preset=reinforce++`],
+  papo: [`${TAPO}.preset=papo`],
+  'noisy-rollout': [`${TAPO}.preset=noisy-rollout`],
 };
 
 /** Stages that all settings share: computed once per seed. */

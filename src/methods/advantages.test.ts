@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { openSafetensors } from '../engine/weights/safetensors.ts';
-import { groupNormalisedAdvantages, leaveOneOutAdvantages } from './advantages.ts';
+import { groupNormalisedAdvantages, leaveOneOutAdvantages, whitenedAdvantages } from './advantages.ts';
 
 /** Computed by the reference advantage functions (torch 2.11.0) on two groups of five; see the fixture's origin there. */
 function fixture() {
@@ -56,5 +56,21 @@ describe('leaveOneOutAdvantages()', () => {
 
   it('refuses a group of one', () => {
     expect(() => leaveOneOutAdvantages([1], [0])).toThrow(/one response/);
+  });
+});
+
+describe('whitenedAdvantages()', () => {
+  it('whitens over tokens as torch does', () => {
+    // torch 2.11.0, float64: x = repeat_interleave(scores, lengths); (x - x.mean()) * rsqrt(x.var() + 1e-8)
+    const advantages = whitenedAdvantages([1, 0.1, 0.9, 0, 0.1], [3, 10, 1, 7, 4]);
+    const expected = [2.296228012, -0.326367428, 2.004828449, -0.617766927, -0.326367428];
+    expected.forEach((value, i) => {
+      expect(Math.abs(advantages[i]! - value)).toBeLessThan(1e-8);
+    });
+  });
+
+  it('gives zeros for equal scores and fails on lists of different lengths', () => {
+    expect([...whitenedAdvantages([0.5, 0.5], [3, 4])]).toEqual([0, 0]);
+    expect(() => whitenedAdvantages([1, 2], [1])).toThrow(expect.objectContaining({ code: 'SHAPE_MISMATCH' }));
   });
 });

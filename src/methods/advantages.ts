@@ -42,6 +42,38 @@ export function leaveOneOutAdvantages(scores: ArrayLike<number>, groups: ArrayLi
   });
 }
 
+/**
+ * REINFORCE++ advantages: every token's return is its response's score, whitened over all tokens of the batch, so that a
+ * long response weighs more in mean and variance. Groups play no part.
+ *
+ *   A_i = (s_i - m) / sqrt(v + 1e-8),  m and v (with N - 1) over tokens
+ *
+ * scores   [N]
+ * lengths  [N]  tokens of each response
+ * ->       [N]
+ *
+ * @throws GROUP_TOO_SMALL when there are fewer than two tokens
+ * @throws SHAPE_MISMATCH when the lists differ in length
+ * @see Hu et al. 2025, arXiv:2501.03262
+ */
+export function whitenedAdvantages(scores: ArrayLike<number>, lengths: ArrayLike<number>): Float64Array {
+  if (scores.length !== lengths.length) {
+    throw new Fr1Error('SHAPE_MISMATCH', `${scores.length} scores do not fit ${lengths.length} lengths`);
+  }
+  let tokens = 0;
+  let total = 0;
+  for (let i = 0; i < scores.length; i++) {
+    tokens += lengths[i]!;
+    total += lengths[i]! * scores[i]!;
+  }
+  if (tokens < 2) throw new Fr1Error('GROUP_TOO_SMALL', `a batch of ${tokens} tokens has no variance`);
+  const mean = total / tokens;
+  let squares = 0;
+  for (let i = 0; i < scores.length; i++) squares += lengths[i]! * (scores[i]! - mean) ** 2;
+  const scale = Math.sqrt(squares / (tokens - 1) + 1e-8);
+  return Float64Array.from(scores, (score) => (score - mean) / scale);
+}
+
 function perGroup(
   scores: ArrayLike<number>,
   groups: ArrayLike<number>,

@@ -87,7 +87,9 @@ function fakeModel(answer: (shown: string, prompt: string) => string, failAt = N
         model.requests.push(...requests);
         model.sampling = sampling;
         onProgress?.(requests.length, requests.length);
-        return requests.map(({ inputIds }) => [{ tokenIds: [...inputIds], finishReason: 'stop' as const }]);
+        return requests.map(({ inputIds }) => [
+          { tokenIds: [...inputIds], logProbs: null, finishReason: 'stop' as const },
+        ]);
       },
     },
   };
@@ -279,7 +281,9 @@ describe('evaluate()', () => {
     const model = fakeModel(rightAnswer);
     const generate = model.generator.generate;
     model.generator.generate = async (...args) =>
-      (await generate(...args)).map((samples) => [{ tokenIds: samples[0]!.tokenIds, finishReason: 'length' }]);
+      (await generate(...args)).map((samples) => [
+        { tokenIds: samples[0]!.tokenIds, logProbs: null, finishReason: 'length' },
+      ]);
     await evaluate(context, model);
     expect(context.warnings).toEqual(['8 of 8 outputs were cut off at 50 tokens (maxNewTokens)']);
   });

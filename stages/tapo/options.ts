@@ -14,17 +14,25 @@ export interface TapoOptions {
    */
   data: Artifact;
   /**
-   * Steps: each rolls out answers and updates the model `updatesPerStep` times.
+   * What options are when they are not given: the method of Fine-R1 at a small size; its released scripts; or a method to compare with.
    */
-  steps: number;
+  preset: 'tapo' | 'fine-r1-3b' | 'fine-r1-7b' | 'dapo' | 'grpo' | 'rloo' | 'reinforce++' | 'papo' | 'noisy-rollout';
   /**
-   * Groups that a step trains on. A group is all answers to one question. Fine-R1: 384 (3B), 192 (7B).
+   * Steps: each rolls out answers and updates the model `updatesPerStep` times. Either this or `epochs`, unless the preset has epochs.
    */
-  groupsPerStep: number;
+  steps?: number;
   /**
-   * Answers about each image of a group: as many about the anchor as about the positive image.
+   * Passes over the data, as steps: what does not fill a step is left out. By default that of the preset: fine-r1-3b 10, fine-r1-7b 5.
    */
-  rollouts: number;
+  epochs?: number;
+  /**
+   * Groups that a step trains on. A group is all answers to one question. By preset: fine-r1-3b 384, fine-r1-7b 192, else 16.
+   */
+  groupsPerStep?: number;
+  /**
+   * Answers about each image of a group: as many about the anchor as about the positive image. By default 5.
+   */
+  rollouts?: number;
   /**
    * Answers per group where `views.positive` is none; 2 * rollouts by default, so that groups stay as large.
    */
@@ -34,25 +42,25 @@ export interface TapoOptions {
    */
   maxDraws: number;
   /**
-   * Sampling temperature. The loss computes likelihoods at temperature 1.
+   * Sampling temperature. The loss computes likelihoods at temperature 1. By default 1.
    */
-  temperature: number;
+  temperature?: number;
   /**
-   * Samples from the smallest set of likeliest tokens with this probability; 1 takes all, as the loss assumes. Fine-R1: 0.99.
+   * Samples from the smallest set of likeliest tokens with this probability; 1 takes all, as the loss assumes. By preset: fine-r1 0.99, else 1.
    */
-  topP: number;
+  topP?: number;
   /**
-   * Longest answer in tokens; a longer one is cut off.
+   * Longest answer in tokens; a longer one is cut off. By default 2048.
    */
-  maxNewTokens: number;
+  maxNewTokens?: number;
   /**
-   * Updates per step, each on its share of the groups. 1 stays on-policy. Fine-R1: 3.
+   * Updates per step, each on its share of the groups. 1 stays on-policy. By preset: fine-r1 3, else 1.
    */
-  updatesPerStep: number;
+  updatesPerStep?: number;
   /**
-   * Rate of AdamW.
+   * Rate of AdamW. By default 1e-6.
    */
-  learningRate: number;
+  learningRate?: number;
   /**
    * How the rate goes on after warm-up: cosine falls to 0.
    */
@@ -62,50 +70,152 @@ export interface TapoOptions {
    */
   warmupSteps: number;
   /**
-   * Decoupled weight decay of matrices.
+   * Decoupled weight decay of matrices. By default 0.01.
    */
-  weightDecay: number;
+  weightDecay?: number;
   /**
    * Gradients are scaled to at most this norm.
    */
   maxGradNorm: number;
   /**
-   * The likelihood ratio is clipped at 1 - clipLow from below.
+   * The likelihood ratio is clipped at 1 - clipLow from below. By default 0.2.
    */
-  clipLow: number;
+  clipLow?: number;
   /**
-   * The likelihood ratio is clipped at 1 + clipHigh from above.
+   * The likelihood ratio is clipped at 1 + clipHigh from above. By preset: grpo 0.2, else 0.28.
    */
-  clipHigh: number;
+  clipHigh?: number;
   /**
-   * Bound on the likelihood ratio of answers that are worse than their group.
+   * Bound on the likelihood ratio of answers that are worse than their group. By default 3.
    */
-  dualClip: number;
+  dualClip?: number;
   /**
-   * Which images beside the anchor take part.
+   * Which images beside the anchor take part. By preset: tapo and fine-r1 same-class and other-class; papo none and masked; noisy-rollout noise and none; else none and none.
    */
-  views: {
+  views?: {
     /**
-     * same-class: half of each group answers about the positive image; none: all answer about the anchor.
+     * same-class: half of each group answers about the positive image of the triplet; noise: about the anchor with noise that gets less as training goes on; none: all answer about the anchor.
      */
-    positive: 'same-class' | 'none';
+    positive?: 'same-class' | 'noise' | 'none';
     /**
-     * other-class: the terms negativeKl and negativeEntropy compare with the negative image; none: neither term exists.
+     * other-class: the terms negativeKl and negativeEntropy compare with the negative image of the triplet; masked: with the anchor in which most cells are black; none: neither term exists.
      */
-    negative: 'other-class' | 'none';
+    negative?: 'other-class' | 'masked' | 'none';
+    /**
+     * Share of the cells of a masked image that are black. 0.6 by default.
+     */
+    maskedShare?: number;
+    /**
+     * How the noise of the positive view fades: strength / (1 + exp(steepness (progress - midpoint))), with progress from 0 to 1.
+     */
+    noise?: {
+      /**
+       * Noise at the start, in steps of a diffusion of 1000; 500 by default.
+       */
+      strength?: number;
+      /**
+       * Share of training after which half of it is left; 2/3 by default.
+       */
+      midpoint?: number;
+      /**
+       * How suddenly it fades there; 30 by default.
+       */
+      steepness?: number;
+    };
   };
   /**
-   * Coefficient of the divergence from the likelihoods under the negative image, which is raised. 0 or null leaves the term out.
+   * Which image answers about the positive one are trained on: own, as Fine-R1's code does, or the anchor, as its paper says. By preset: noisy-rollout anchor, else own.
    */
-  negativeKl: number | null;
+  positiveConditioning?: 'own' | 'anchor';
   /**
-   * Coefficient of the entropy under the answer's own image, which is lowered. 0 or null leaves the term out.
+   * How rewards become advantages: group: distance from the group's mean in its standard deviations (GRPO, DAPO); leave-one-out: distance from the mean of the others of the group (RLOO); reinforce++: whitened over all tokens of the step. By preset.
    */
-  ownEntropy: number | null;
+  advantages?: 'group' | 'leave-one-out' | 'reinforce++';
   /**
-   * Coefficient of the entropy under the negative image. It is reported and has no gradient, so it changes no weight. Fine-R1: 0.03. 0 or null leaves the term out.
+   * Groups that are trained on, by the mean accuracy of their answers; null trains on all. By preset: grpo, rloo and reinforce++ null, else above 0.01 and below 0.99.
    */
-  negativeEntropy: number | null;
+  filter?: {
+    /**
+     * Lower bound, exclusive.
+     */
+    above: number;
+    /**
+     * Upper bound, exclusive.
+     */
+    below: number;
+  } | null;
+  /**
+   * Coefficient of the divergence from the likelihoods under the negative image, which is raised; with further settings as a mapping. 0 or null leaves the term out. By preset: tapo, fine-r1 and papo 0.01.
+   */
+  negativeKl?:
+    | number
+    | null
+    | {
+        /**
+         * Coefficient; 0 leaves the term out.
+         */
+        coefficient: number;
+        /**
+         * Estimate per token, with x the difference of the log-likelihoods: k3 is e^-x + x - 1, k1 x, abs |x|, k2 x^2 / 2.
+         */
+        estimator: 'k3' | 'k1' | 'abs' | 'k2';
+        /**
+         * Most that a token's divergence counts; unbounded by default.
+         */
+        clip?: number;
+        /**
+         * Coefficient at the end, reached linearly; both entropies fade in the same proportion. Constant by default.
+         */
+        fadeTo?: number;
+        /**
+         * Share of training after which fadeTo is reached.
+         */
+        fadeShare: number;
+      };
+  /**
+   * Coefficient of the entropy under the answer's own image, which is lowered. 0 or null leaves the term out. By preset: tapo, fine-r1 and papo 0.03.
+   */
+  ownEntropy?: number | null;
+  /**
+   * Coefficient of the entropy under the negative image. It is reported and has no gradient, so it changes no weight. 0 or null leaves the term out. By preset: fine-r1 and papo 0.03.
+   */
+  negativeEntropy?: number | null;
+  /**
+   * Coefficient of the divergence from the model that training started from, which is lowered; that model stays in memory. 0 or null leaves the term out. By preset: grpo 0.04.
+   */
+  referenceKl?:
+    | number
+    | null
+    | {
+        /**
+         * Coefficient; 0 leaves the term out.
+         */
+        coefficient: number;
+        /**
+         * Estimate per token, with x the difference of the log-likelihoods: k3 is e^-x + x - 1, k1 x, abs |x|, k2 x^2 / 2.
+         */
+        estimator: 'k3' | 'k1' | 'abs' | 'k2';
+      };
+  /**
+   * Coefficient of the likelihood of right answers, which is raised; with a bound as a mapping. 0 or null leaves the term out.
+   */
+  imitation:
+    | number
+    | null
+    | {
+        /**
+         * Coefficient; 0 leaves the term out. Fine-R1's code: 0.001 where it is on.
+         */
+        coefficient: number;
+        /**
+         * Answers with a greater accuracy are imitated.
+         */
+        accuracyAbove: number;
+      };
+  /**
+   * Whether the policy's and the divergences' terms are means over all tokens, or means over answers of each answer's mean. Entropies are means over tokens always. By preset: grpo sequence, else token.
+   */
+  lossAveraging?: 'token' | 'sequence';
   /**
    * How the question is put: as Fine-R1 does, or short for models that were trained on short prompts.
    */
@@ -165,11 +275,11 @@ export interface TapoOptions {
    */
   generationBatch: number;
   /**
-   * Smallest area of a resized image in pixels; the model folder's by default. Fine-R1: 200704.
+   * Smallest area of a resized image in pixels. By preset: fine-r1 200704, else the model folder's.
    */
   minPixels?: number;
   /**
-   * Largest area of a resized image in pixels; the model folder's by default. Fine-R1: 1003520.
+   * Largest area of a resized image in pixels. By preset: fine-r1 1003520, else the model folder's.
    */
   maxPixels?: number;
   /**
@@ -177,7 +287,7 @@ export interface TapoOptions {
    */
   saveEvery: number;
   /**
-   * Groups of each step whose answers are kept in the stage's state folder for reading.
+   * Groups of each step whose answers are kept in the output `samples`, with their images.
    */
   sampleGroups: number;
   /**

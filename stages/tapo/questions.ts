@@ -2,12 +2,18 @@
 import path from 'node:path';
 import { type Dataset, readTripletData } from '../../src/artifacts/rows.ts';
 import type { TripletRow } from '../../src/artifacts/types.ts';
+import { needsNegative } from '../../src/engine/loss/tapo.ts';
+import { addDiffusionNoise, maskPatches } from '../../src/engine/models/qwen2_5_vl/distortions.ts';
 import type { ImageCache } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
+import type { ImageSettings, ProcessedImage } from '../../src/engine/models/qwen2_5_vl/image-processor.ts';
 import { IMAGE_MARKER, type Processor } from '../../src/engine/models/qwen2_5_vl/processor.ts';
-import type { Prompt, Question } from '../../src/engine/recipes/tapo.ts';
+import { RandomStream } from '../../src/engine/random.ts';
+import type { Draw, Prompt, Question } from '../../src/engine/recipes/tapo.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { promptOf, renderPrompt } from '../../src/methods/prompts.ts';
+import { noiseStrength } from '../../src/methods/tapo-presets.ts';
 import type { TapoOptions } from './options.ts';
+import type { ResolvedSettings } from './settings.ts';
 
 export interface TripletQuestion extends Question {
   readonly row: TripletRow;
@@ -25,37 +31,67 @@ export async function readTriplets(folder: string): Promise<Dataset<TripletRow>>
   return data;
 }
 
+/** What a question is made with. */
+export interface QuestionMaker {
+  /** Folder of the triplets. */
+  readonly folder: string;
+  readonly prompt: TapoOptions['prompt'];
+  readonly settings: Pick<ResolvedSettings, 'views' | 'maskedShare' | 'noise' | 'loss'>;
+  readonly processor: Processor;
+  readonly imageSettings: ImageSettings;
+  readonly images: ImageCache;
+  readonly seed: number;
+  readonly totalSteps: number;
+}
+
 /**
- * A row with the images that take part.
+ * A row with the images that take part. Masks and noise are drawn anew each time that a row is drawn.
  *
  * @throws IMAGE_UNREADABLE and others, naming the row
  */
-export async function questionOf(
-  row: TripletRow,
-  folder: string,
-  { views, prompt }: Pick<TapoOptions, 'views' | 'prompt'>,
-  processor: Processor,
-  images: ImageCache,
-  needsNegative: boolean,
-): Promise<TripletQuestion> {
-  const text = renderPrompt(promptOf(prompt, 'rl'), { question: row.question, options: [] });
-  const about = async (image: string): Promise<Prompt> => {
-    try {
-      const processed = await images.load(path.join(folder, image));
-      const messages = [{ role: 'user' as const, content: `${IMAGE_MARKER}${text}` }];
-      const { inputIds } = processor.encodeChat(messages, [processed], { addGenerationPrompt: true });
-      return { inputIds, images: [processed] };
-    } catch (cause) {
-      if (!(cause instanceof Fr1Error)) throw cause;
-      const place = `${path.join(folder, 'rows.jsonl')}: row "${row.id}"`;
-      throw new Fr1Error(cause.code, `${place}: ${cause.message}`, { hint: cause.hint, cause });
-    }
+export async function questionOf(row: TripletRow, draw: Draw, maker: QuestionMaker): Promise<TripletQuestion> {
+  const { folder, settings, processor, images, imageSettings, seed, totalSteps } = maker;
+  const text = renderPrompt(promptOf(maker.prompt, 'rl'), { question: row.question, options: [] });
+  const promptFor = (image: ProcessedImage): Prompt => {
+    const messages = [{ role: 'user' as const, content: `${IMAGE_MARKER}${text}` }];
+    const { inputIds } = processor.encodeChat(messages, [image], { addGenerationPrompt: true });
+    return { inputIds, images: [image] };
   };
-  return {
-    id: row.id,
-    row,
-    anchor: await about(row.anchor),
-    positive: views.positive === 'same-class' ? await about(row.positive) : null,
-    negative: needsNegative ? await about(row.negative) : null,
-  };
+  const load = (image: string) => images.load(path.join(folder, image));
+  const random = (purpose: string) => new RandomStream(seed, purpose, draw.step, draw.place, row.id);
+  try {
+    const anchor = await load(row.anchor);
+    const positiveImage = async () => {
+      switch (settings.views.positive) {
+        case 'same-class':
+          return load(row.positive);
+        case 'noise': {
+          const strength = noiseStrength(draw.step, totalSteps, settings.noise);
+          return addDiffusionNoise(anchor, imageSettings, strength, random('noise'));
+        }
+        case 'none':
+          return null;
+        default:
+          return settings.views.positive satisfies never;
+      }
+    };
+    const negativeImage = async () => {
+      if (!needsNegative(settings.loss)) return null;
+      return settings.views.negative === 'masked'
+        ? maskPatches(anchor, imageSettings, settings.maskedShare, random('mask'))
+        : load(row.negative);
+    };
+    const [positive, negative] = [await positiveImage(), await negativeImage()];
+    return {
+      id: row.id,
+      row,
+      anchor: promptFor(anchor),
+      positive: positive && promptFor(positive),
+      negative: negative && promptFor(negative),
+    };
+  } catch (cause) {
+    if (!(cause instanceof Fr1Error)) throw cause;
+    const place = `${path.join(folder, 'rows.jsonl')}: row "${row.id}"`;
+    throw new Fr1Error(cause.code, `${place}: ${cause.message}`, { hint: cause.hint, cause });
+  }
 }

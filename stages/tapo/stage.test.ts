@@ -193,6 +193,22 @@ describe('tapo', () => {
       'shared noise': { rolloutSeeds: 'shared', rollouts: 6 },
       'no first step': { firstStepLearningRate: 'zero' },
       'a mean of means': { lossNormalisation: 'micro', microBatchTokens: 100 },
+      'answers trained on the anchor': { positiveConditioning: 'anchor' },
+      'a noisy positive': { views: { positive: 'noise' } },
+      'a masked negative': { views: { negative: 'masked' } },
+      'leave-one-out': { advantages: 'leave-one-out' },
+      'reinforce++': { advantages: 'reinforce++' },
+      'another filter': { filter: { above: 0.2, below: 0.45 } },
+      'a mean per answer': { lossAveraging: 'sequence' },
+      'a divergence from the first policy': { referenceKl: 0.2, updatesPerStep: 2 },
+      imitation: { imitation: { coefficient: 0.1, accuracyAbove: 0.1 } },
+      'another estimator': { negativeKl: { coefficient: 0.01, estimator: 'k2', fadeShare: 1 } },
+      'a clipped divergence': { negativeKl: { coefficient: 0.01, estimator: 'k3', clip: 0.001, fadeShare: 1 } },
+      'a fading divergence': { negativeKl: { coefficient: 0.01, estimator: 'k3', fadeTo: 0, fadeShare: 0.5 } },
+      'the preset grpo': { preset: 'grpo' },
+      'the preset dapo': { preset: 'dapo' },
+      'the preset papo': { preset: 'papo' },
+      'the preset noisy-rollout': { preset: 'noisy-rollout' },
       'a wider clip': { updatesPerStep: 2, clipHigh: 1, learningRate: 3e-3 },
     };
     const seen = new Map<string, string>();
@@ -239,7 +255,7 @@ describe('tapo', () => {
 
   it('rejects options that contradict each other', () => {
     const check = (options: Partial<TapoOptions>) => {
-      using context = fakeContext(tapoStage, options);
+      using context = fakeContext(tapoStage, { steps: 1, ...options });
       return tapoStage.validate!(context.options).map(({ pointer }) => pointer);
     };
     expect(check({})).toEqual([]);

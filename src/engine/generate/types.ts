@@ -39,6 +39,11 @@ export interface SamplingOptions {
 export interface Completion {
   /** The stop token included, where there is one. */
   readonly tokenIds: readonly number[];
+  /**
+   * Of each token at the sampling temperature with banned tokens left out, before top-k and top-p; null with a repetition
+   * penalty.
+   */
+  readonly logProbs: readonly number[] | null;
   readonly finishReason: 'stop' | 'length';
 }
 

@@ -57,6 +57,10 @@ export interface TapoTerms {
   readonly ownEntropy?: { readonly coefficient: number };
   readonly referenceKl?: { readonly coefficient: number; readonly estimator: KlForm };
   readonly imitation?: { readonly coefficient: number };
+  /** Whether the negative divergence and both entropies are scaled by the scalar input `fading`. @default false */
+  readonly isFading?: boolean;
+  /** Whether the distance from the log-probabilities of sampling is reported. @default false */
+  readonly rolloutDifference?: boolean;
 }
 
 /** Names of the terms that the graph reports: each before its coefficient, as a weighted sum. */
@@ -70,7 +74,8 @@ export type TapoTermName =
   | 'approximateKl'
   | 'entropy'
   | 'clippedShare'
-  | 'dualClippedShare';
+  | 'dualClippedShare'
+  | 'rolloutDifference';
 
 const LOG_RATIO_BOUND = 20;
 const K3_BOUND = 10;
@@ -85,6 +90,9 @@ const K3_BOUND = 10;
  * negative_log_probs    when a term on the negative image is present
  * reference_log_probs   when referenceKl is present
  * imitation_weight      when imitation is present; 0 outside the imitated responses
+ * rollout_log_probs     when the distance from sampling is reported: sum w_t |l_old - l_rollout|
+ *
+ * and the scalar `fading` when terms fade.
  */
 export function tapoLossGraph(terms: TapoTerms): LossBuilder {
   return {
@@ -107,6 +115,7 @@ function build(graph: Graph, logProbs: Value, terms: TapoTerms) {
   const tokenWeight = input('token_weight');
   const negative = needsNegative(terms) ? input('negative_log_probs') : null;
   const sum = (weights: Value, values: Value) => ReduceSum(Mul(weights, values), [0]);
+  const fading = terms.isFading ? graph.input('fading', 'float32', []) : null;
 
   const d = Clip(Sub(logProbs, old), -LOG_RATIO_BOUND, LOG_RATIO_BOUND);
   const gain = Neg(advantages);
@@ -128,21 +137,30 @@ function build(graph: Graph, logProbs: Value, terms: TapoTerms) {
     reported[name] = term;
     loss = Add(loss, Mul(term, constant(coefficient)));
   };
+  const addFading = (name: TapoTermName, coefficient: number, term: Value) => {
+    if (fading === null) return add(name, coefficient, term);
+    reported[name] = term;
+    loss = Add(loss, Mul(Mul(term, constant(coefficient)), fading));
+  };
 
   if (terms.negativeKl) {
     const { coefficient, estimator, clip } = terms.negativeKl;
     const k = divergence(logProbs, negative!, estimator);
-    add('negativeKl', -coefficient, sum(weight, clip === undefined ? k : Clip(k, 0, clip)));
+    addFading('negativeKl', -coefficient, sum(weight, clip === undefined ? k : Clip(k, 0, clip)));
   }
   if (terms.negativeEntropy) {
-    add('negativeEntropy', terms.negativeEntropy.coefficient, sum(tokenWeight, Neg(negative!)));
+    addFading('negativeEntropy', terms.negativeEntropy.coefficient, sum(tokenWeight, Neg(negative!)));
   }
-  if (terms.ownEntropy) add('ownEntropy', terms.ownEntropy.coefficient, sum(tokenWeight, surprise));
+  if (terms.ownEntropy) addFading('ownEntropy', terms.ownEntropy.coefficient, sum(tokenWeight, surprise));
   if (terms.referenceKl) {
     const { coefficient, estimator } = terms.referenceKl;
     add('referenceKl', coefficient, sum(weight, divergence(logProbs, input('reference_log_probs'), estimator)));
   }
   if (terms.imitation) add('imitation', terms.imitation.coefficient, sum(input('imitation_weight'), surprise));
+  if (terms.rolloutDifference) {
+    const distance = Sub(old, input('rollout_log_probs'));
+    reported.rolloutDifference = sum(tokenWeight, Max(distance, Neg(distance)));
+  }
   return { loss, terms: reported as Record<string, Value> };
 }
 

@@ -15,7 +15,15 @@ import { AdamW } from '../optim/adamw.ts';
 import { RandomStream } from '../random.ts';
 import { openRuntime } from '../session/open-runtime.ts';
 import type { Runtime } from '../session/runtime.ts';
-import { type Prompt, type Question, type TapoOptions, type TapoReport, type TapoTask, trainTapo } from './tapo.ts';
+import {
+  type Prompt,
+  type Question,
+  type ReferencePolicy,
+  type TapoOptions,
+  type TapoReport,
+  type TapoTask,
+  trainTapo,
+} from './tapo.ts';
 
 const config = parseConfig(JSON.parse(readFileSync(fixture('tokenizer_tiny', 'config.json'), 'utf8')));
 /** A third of the vocabulary ends an answer, so that lengths differ. */
@@ -54,11 +62,22 @@ function taskOf(changes: Partial<TapoTask> & { hasPositive?: boolean; hasNegativ
       const accuracy = tokenIds[0]! < LIKED ? 1 : 0;
       return { accuracy, format: 1, overall: 0.9 * accuracy + 0.1 };
     },
-    advantages: (rewards) => groupNormalisedAdvantages(rewards, new Array<number>(rewards.length).fill(0)),
+    advantages: (groups) =>
+      groups.map(({ rewards }) => groupNormalisedAdvantages(rewards, new Array<number>(rewards.length).fill(0))),
     informative: (accuracies) => informativeGroups(accuracies),
     ...rest,
   };
 }
+
+const SAMPLING = {
+  maxNewTokens: 6,
+  temperature: 1,
+  topP: 1,
+  topK: 0,
+  repetitionPenalty: 1,
+  stopTokenIds: STOPS,
+  bannedTokenIds: [config.imageTokenId],
+};
 
 const LOSS = {
   clipLow: 0.2,
@@ -72,6 +91,7 @@ async function train(
   changes: Partial<TapoOptions> = {},
   task: TapoTask = taskOf(),
   onStep: (report: TapoReport) => void = () => {},
+  reference: ReferencePolicy | null = null,
 ) {
   const source = bareSource(runtime);
   const model = new TrainingModel(source, config);
@@ -85,15 +105,7 @@ async function train(
     totalSteps: 3,
     groupsPerStep: 4,
     rollouts: 3,
-    sampling: {
-      maxNewTokens: 6,
-      temperature: 1,
-      topP: 1,
-      topK: 0,
-      repetitionPenalty: 1,
-      stopTokenIds: STOPS,
-      bannedTokenIds: [config.imageTokenId],
-    },
+    sampling: SAMPLING,
     sharedNoise: false,
     maxDraws: 3,
     updatesPerStep: 2,
@@ -109,13 +121,14 @@ async function train(
     ...changes,
   };
   try {
-    const summary = await trainTapo(model, optimizer, generator, task, options, {
-      onStep: (report) => {
+    const events = {
+      onStep: (report: TapoReport) => {
         reports.push(report);
         onStep(report);
       },
-      onWarning: (message) => warnings.push(message),
-    });
+      onWarning: (message: string) => warnings.push(message),
+    };
+    const summary = await trainTapo(model, optimizer, generator, task, options, events, reference);
     return { reports, warnings, summary, weights: model.store.flat.slice() };
   } finally {
     await generator.release();
@@ -246,8 +259,86 @@ describe('trainTapo()', () => {
     expect(seen.size).toBeGreaterThan(40);
   });
 
-  it('stops when a gradient is not finite', async () => {
-    const task = taskOf({ advantages: (rewards) => rewards.map(() => Number.NaN) });
-    await expect(train({ totalSteps: 1 }, task)).rejects.toMatchObject({ code: 'TRAINING_DIVERGED' });
+  it('leaves out and counts an update whose gradient is not finite', async () => {
+    let steps = 0;
+    const usual = taskOf();
+    const task = taskOf({
+      advantages: (groups) =>
+        usual.advantages(groups).map((values) => Array.from(values, (value) => (steps === 1 ? Number.NaN : value))),
+    });
+    const { reports, warnings, summary } = await train({ totalSteps: 3, updatesPerStep: 1 }, task, () => {
+      steps++;
+    });
+    expect(reports.map(({ update }) => update!.skipped)).toEqual([0, 1, 0]);
+    expect(Number.isFinite(reports[2]!.update!.loss)).toBe(true);
+    expect(warnings).toEqual(['step 2: 1 updates are left out: their gradients are not finite']);
+    expect(summary).toMatchObject({ skippedUpdates: 1, skippedInARow: 0 });
+  });
+
+  it('stops when gradients are not finite again and again', async () => {
+    const task = taskOf({ advantages: (groups) => groups.map(({ rewards }) => rewards.map(() => Number.NaN)) });
+    await expect(train({ totalSteps: 20 }, task)).rejects.toMatchObject({
+      code: 'TRAINING_DIVERGED',
+      message: '10 updates in a row had no finite gradient',
+    });
+  });
+
+  it('trains answers about the positive image on the anchor where asked', async () => {
+    const own = await train({ totalSteps: 1, updatesPerStep: 1 });
+    const anchor = await train({ totalSteps: 1, updatesPerStep: 1, positiveConditioning: 'anchor' });
+    expect(answersOf(anchor)).toEqual(answersOf(own));
+    expect(largestDifference(own.weights, anchor.weights)).toBeGreaterThan(1e-4);
+    const [near, far] = [own, anchor].map(({ reports }) => reports[0]!.update!.terms['rolloutDifference']!);
+    expect(far).toBeGreaterThan(10 * near!);
+  });
+
+  it('samples with the likelihoods that it trains with, up to what is banned', async () => {
+    const free = await train({ totalSteps: 1, sampling: { ...SAMPLING, bannedTokenIds: [] } });
+    const banned = await train({ totalSteps: 1, sampling: { ...SAMPLING, bannedTokenIds: STOPS.slice(0, 50) } });
+    expect(free.reports[0]!.update!.terms['rolloutDifference']).toBeLessThan(1e-5);
+    expect(banned.reports[0]!.update!.terms['rolloutDifference']).toBeGreaterThan(1e-3);
+  });
+
+  it('fades the negative divergence and the entropy out', async () => {
+    const { negativeKl: _kl, ownEntropy: _entropy, ...policyOnly } = LOSS;
+    const steady = await train({ totalSteps: 2 });
+    const fading = { to: 0, steps: 1 };
+    const faded = await train({ totalSteps: 2, fading });
+    // The first step has the whole terms, the second none of them.
+    expect(faded.reports[0]!.update!.loss).toBeCloseTo(steady.reports[0]!.update!.loss, 6);
+    const { loss, terms } = faded.reports[1]!.update!;
+    expect(loss).toBeCloseTo(terms['policy']!, 5);
+    expect(Object.keys(terms)).toContain('negativeKl');
+    const without = await train({ totalSteps: 1, loss: policyOnly });
+    expect(without.reports[0]!.update!.loss).not.toBeCloseTo(steady.reports[0]!.update!.loss, 4);
+  });
+
+  it('takes the divergence from a reference policy, which is 0 at first', async () => {
+    const source = bareSource(runtime);
+    const reference = new TrainingModel(source, config);
+    initialiseWeights(reference.store, config, 3);
+    const loss = { ...LOSS, referenceKl: { coefficient: 0.5, estimator: 'k3' as const } };
+    try {
+      const { reports } = await train({ totalSteps: 3, loss, updatesPerStep: 1 }, taskOf(), () => {}, reference);
+      const divergences = reports.map(({ update }) => update!.terms['referenceKl']!);
+      expect(Math.abs(divergences[0]!)).toBeLessThan(1e-6);
+      expect(divergences[2]!).toBeGreaterThan(1e-6);
+    } finally {
+      await reference.release();
+    }
+  });
+
+  it('imitates right answers alone, and averages over answers where asked', async () => {
+    const imitation = { ...LOSS, imitation: { coefficient: 0.1 } };
+    const some = await train({ totalSteps: 1, updatesPerStep: 1, loss: imitation });
+    const none = await train({ totalSteps: 1, updatesPerStep: 1, loss: imitation, imitateAbove: 2 });
+    expect(some.reports[0]!.update!.terms['imitation']).toBeGreaterThan(0.5);
+    expect(none.reports[0]!.update!.terms['imitation']).toBe(0);
+    const token = await train({ totalSteps: 1, updatesPerStep: 1 });
+    const sequence = await train({ totalSteps: 1, updatesPerStep: 1, lossAveraging: 'sequence' });
+    expect(Math.abs(token.reports[0]!.update!.loss - sequence.reports[0]!.update!.loss)).toBeGreaterThan(1e-4);
+    // One mean does not depend on micro-batches.
+    const split = await train({ totalSteps: 1, updatesPerStep: 1, lossAveraging: 'sequence', microBatchTokens: 20 });
+    expect(split.reports[0]!.update!.loss).toBeCloseTo(sequence.reports[0]!.update!.loss, 5);
   });
 });

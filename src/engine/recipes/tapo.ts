@@ -6,9 +6,9 @@
  * A step: draw questions -> roll out -> reward -> keep informative groups -> advantages -> log-probabilities under the
  * negative image and under the old policy -> `updatesPerStep` AdamW updates.
  *
- * Each departure has the number of the quirk of the released code that it repeats or mends.
+ * Each departure has the number of the quirk of the released code that it repeats or mends; docs/divergence.md lists all.
  * Departures from the paper, which the released code makes too:
- *   Q2   answers about the positive image are trained on that image, not on the anchor
+ *   Q2   answers about the positive image are trained on that image (`positiveConditioning: anchor` follows the paper)
  *   Q14  the divergence from the negative image uses the ratio negative / own
  *   Q15  own entropy is lowered
  *   Q16  no gradient passes through the negative image; its entropy is a reported constant
@@ -23,12 +23,21 @@
  *   Q22  without a positive image the group is 2n answers about the anchor, with no other halving
  *   Q23  inputs are built for each image on its own, so grids may differ
  *   Q29  reported terms cover whole updates
- *   and: AdamW has float32 moments instead of bfloat16 with Kahan summation; the groups of a step are shuffled before they
- *   are cut into updates, where the code balances token counts over GPUs
+ * and without a number:
+ *   a    AdamW has float32 moments instead of bfloat16 with Kahan summation
+ *   b    the groups of a step are shuffled before they are cut into updates, where the code balances token counts over GPUs
+ *   c    weight decay acts on matrices only, where the code's acts on norms and biases too
+ *   d    likelihoods in the loss are those at temperature 1 over the whole vocabulary, whatever the sampling temperature, top-p
+ *        and banned ids were; the code divides by the temperature, and is alike in the rest. `rolloutDifference` reports the gap
+ *   e    ids of padded vocabulary and of all image and video tokens are banned outright; the code lowers one by 100
+ *   f    an update whose gradient is not finite is skipped and counted as in the code, but after `MOST_SKIPPED` of them in a
+ *        row training ends, since nothing would ever change again
+ *   g    the token mask of the code (keep the tokens with the greatest divergence), off in its scripts, is not offered
  *
  * Knows no file but its state, no text and no reward rule.
  *
- * @see Fine-R1, arXiv:2602.07605, section 4.3; DAPO, arXiv:2503.14476
+ * @see Fine-R1, arXiv:2602.07605, section 4.3; DAPO, arXiv:2503.14476; NoisyRollout, arXiv:2504.13055, whose answers about a
+ *   noisy positive image are trained on the anchor; PAPO, arXiv:2507.06448, whose negative image is the anchor with holes
  */
 import { Fr1Error } from '../../errors/fr1-error.ts';
 import type { Completion, Generator, ImagePatches, SamplingOptions } from '../generate/types.ts';
@@ -62,16 +71,39 @@ export interface Score {
   readonly overall: number;
   readonly accuracy: number;
   readonly format: number;
+  /** Further parts of the reward, for the log. */
+  readonly parts?: Readonly<Record<string, number>>;
+}
+
+/** When a question is drawn: what images change at random depends on nothing else. */
+export interface Draw {
+  /** From 0. */
+  readonly step: number;
+  /** Number of questions drawn before this one since training began. */
+  readonly place: number;
+}
+
+/** What advantages are computed from, for one group. */
+export interface GroupRewards {
+  /** [N] */
+  readonly rewards: readonly number[];
+  /** [N] tokens of the answers. */
+  readonly lengths: readonly number[];
+}
+
+/** Log-probabilities of a batch's targets [N] under a model that is not trained. */
+export interface ReferencePolicy {
+  logProbs(batch: Batch, signal?: AbortSignal): Promise<Float32Array>;
 }
 
 /** What is learnt, with the rules of the method. */
 export interface TapoTask<Q extends Question = Question> {
   /** Number of questions. */
   readonly size: number;
-  question(index: number): Promise<Q>;
-  reward(question: Q, tokenIds: readonly number[]): Score;
-  /** [N] rewards of a group -> [N] advantages. */
-  advantages(rewards: readonly number[]): ArrayLike<number>;
+  question(index: number, draw: Draw): Promise<Q>;
+  reward(question: Q, tokenIds: readonly number[]): Score | Promise<Score>;
+  /** The groups that a step trains on -> for each the advantages of its answers. */
+  advantages(groups: readonly GroupRewards[]): readonly ArrayLike<number>[];
   /** Mean accuracies of the groups of a draw -> indices, ascending, of those that are kept. */
   informative(accuracies: readonly number[]): readonly number[];
 }
@@ -88,8 +120,16 @@ export interface TapoOptions {
   readonly sharedNoise: boolean;
   readonly maxDraws: number;
   readonly updatesPerStep: number;
-  readonly loss: Omit<TapoTerms, 'oldPolicy'>;
+  readonly loss: LossTerms;
   readonly lossNormalisation: 'micro' | 'step';
+  /** Mean over all tokens, or mean over answers of each one's mean; entropies are token means always. @default 'token' */
+  readonly lossAveraging?: 'token' | 'sequence';
+  /** Which image answers about the positive one are trained on. @default 'own' */
+  readonly positiveConditioning?: 'own' | 'anchor';
+  /** The negative divergence and both entropies fade linearly to this factor over so many steps. */
+  readonly fading?: { readonly to: number; readonly steps: number };
+  /** Answers with a greater accuracy are imitated, where the loss has that term. @default 0.1 */
+  readonly imitateAbove?: number;
   readonly learningRate: number;
   /** Counts steps, not updates. */
   readonly schedule: Schedule;
@@ -103,9 +143,14 @@ export interface TapoOptions {
   readonly signal?: AbortSignal;
 }
 
+/** The loss's terms without what the recipe itself decides. */
+export type LossTerms = Omit<TapoTerms, 'oldPolicy' | 'isFading' | 'rolloutDifference'>;
+
 export interface Rollout {
   readonly view: 'anchor' | 'positive';
   readonly tokenIds: readonly number[];
+  /** Of the tokens as they were sampled; null when the generator does not tell. */
+  readonly logProbs: readonly number[] | null;
   readonly finishReason: Completion['finishReason'];
 }
 
@@ -144,6 +189,9 @@ export interface UpdateReport {
   readonly terms: Readonly<Record<string, number>>;
   /** Tokens that were trained on. */
   readonly tokens: number;
+  /** Updates left out because their gradient was not finite; the means are over the others. */
+  readonly skipped: number;
+  readonly made: number;
 }
 
 /** Running figures, the same after a resume. */
@@ -155,6 +203,9 @@ export interface TapoSummary {
   readonly drawnGroups: number;
   readonly keptGroups: number;
   readonly skippedSteps: number;
+  /** Updates left out because their gradient was not finite, and those of them since the last one that was made. */
+  readonly skippedUpdates: number;
+  readonly skippedInARow: number;
 }
 
 export interface TapoEvents<Q extends Question> {
@@ -167,9 +218,13 @@ export interface TapoEvents<Q extends Question> {
 
 const RECENT = 10;
 
+/** Updates in a row without a finite gradient after which training gives up. */
+export const MOST_SKIPPED = 10;
+
 /**
  * @param generator over the model's live weights
- * @throws TRAINING_DIVERGED when a gradient is not finite
+ * @param reference needed by the term `referenceKl`
+ * @throws TRAINING_DIVERGED when no gradient has been finite for a while
  */
 export async function trainTapo<Q extends Question>(
   model: TrainingModel,
@@ -178,13 +233,14 @@ export async function trainTapo<Q extends Question>(
   task: TapoTask<Q>,
   options: TapoOptions,
   events: TapoEvents<Q>,
+  reference: ReferencePolicy | null = null,
 ): Promise<TapoSummary> {
   const { totalSteps, stateDir, signal } = options;
   const saved = readCounters(await loadTrainState(stateDir, model.store, optimizer));
   let { step: first, draws, summary } = saved ?? { step: 0, draws: 0, summary: NOTHING_YET };
   if (saved) events.onResume?.(first);
   const order = new QuestionOrder(task.size, options.seed);
-  const trainer = new Trainer(model, optimizer, options);
+  const trainer = new Trainer(model, optimizer, options, reference);
 
   for (let step = first; step < totalSteps; step++) {
     signal?.throwIfAborted();
@@ -202,6 +258,9 @@ export async function trainTapo<Q extends Question>(
     const learningRate = options.learningRate * factor;
     const update =
       rolled.kept.length === 0 ? null : await trainer.step(step, rolled.kept, task.advantages, learningRate, say);
+    if (update && update.skipped > 0) {
+      events.onWarning(`step ${step + 1}: ${update.skipped} updates are left out: their gradients are not finite`);
+    }
     const score = meanScore(rolled.drawn);
     summary = {
       first: summary.first ?? score,
@@ -209,7 +268,14 @@ export async function trainTapo<Q extends Question>(
       drawnGroups: summary.drawnGroups + rolled.drawn.length,
       keptGroups: summary.keptGroups + rolled.kept.length,
       skippedSteps: summary.skippedSteps + (update ? 0 : 1),
+      skippedUpdates: summary.skippedUpdates + (update?.skipped ?? 0),
+      skippedInARow: update === null ? summary.skippedInARow : skippedInARow(summary, update),
     };
+    if (summary.skippedInARow >= MOST_SKIPPED) {
+      throw new Fr1Error('TRAINING_DIVERGED', `${summary.skippedInARow} updates in a row had no finite gradient`, {
+        hint: 'lower learningRate',
+      });
+    }
     await events.onStep({
       step: step + 1,
       drawn: rolled.drawn,
@@ -228,7 +294,20 @@ export async function trainTapo<Q extends Question>(
   return summary;
 }
 
-const NOTHING_YET: TapoSummary = { first: null, recent: [], drawnGroups: 0, keptGroups: 0, skippedSteps: 0 };
+const NOTHING_YET: TapoSummary = {
+  first: null,
+  recent: [],
+  drawnGroups: 0,
+  keptGroups: 0,
+  skippedSteps: 0,
+  skippedUpdates: 0,
+  skippedInARow: 0,
+};
+
+/** A step whose updates were all left out continues the row; any other begins it anew. */
+function skippedInARow(before: TapoSummary, { skipped, made }: UpdateReport): number {
+  return made === 0 ? before.skippedInARow + skipped : 0;
+}
 
 function readCounters(counters: Counters | null) {
   return counters as { readonly step: number; readonly draws: number; readonly summary: TapoSummary } | null;
@@ -300,7 +379,7 @@ async function answer<Q extends Question>(
 ): Promise<Group<Q>[]> {
   const { seed, signal, sharedNoise, rollouts: n } = options;
   const questions: Q[] = [];
-  for (const place of places) questions.push(await task.question(order.at(place)));
+  for (const place of places) questions.push(await task.question(order.at(place), { step, place }));
   const asked = questions.flatMap((question, i) =>
     viewsOf(question).map(({ view, prompt }) => ({
       question: i,
@@ -321,12 +400,13 @@ async function answer<Q extends Question>(
     { signal, onProgress },
   );
   const groups = questions.map((question) => ({ question, rollouts: [] as ScoredRollout[] }));
-  asked.forEach(({ question, view }, i) => {
+  for (const [i, { question, view }] of asked.entries()) {
     const group = groups[question]!;
-    for (const { tokenIds, finishReason } of completions[i]!) {
-      group.rollouts.push({ view, tokenIds, finishReason, score: task.reward(group.question, tokenIds) });
+    for (const { tokenIds, finishReason, logProbs } of completions[i]!) {
+      const score = await task.reward(group.question, tokenIds);
+      group.rollouts.push({ view, tokenIds, logProbs, finishReason, score });
     }
-  });
+  }
   return groups;
 }
 
@@ -339,11 +419,16 @@ function viewsOf(question: Question): { readonly view: Rollout['view']; readonly
 interface Trajectory {
   readonly view: Rollout['view'];
   readonly tokenIds: readonly number[];
+  /** [tokens] as sampled. */
+  readonly sampled: readonly number[] | null;
   readonly advantage: number;
-  /** [tokens] under the policy that sampled, on the answer's own image; absent when a single update follows. */
+  readonly isImitated: boolean;
+  /** [tokens] under the policy that sampled, on the image that is trained on; absent when a single update follows. */
   old?: Float32Array;
   /** [tokens] under the policy that sampled, on the negative image. */
   negative?: Float32Array;
+  /** [tokens] under the reference policy, on the image that is trained on. */
+  reference?: Float32Array;
 }
 
 /** Answers that share a prompt, as the branches of a row. */
@@ -357,18 +442,31 @@ interface PromptRow {
 /** Rows that are computed together. */
 type MicroBatch = readonly PromptRow[];
 
+interface UpdateSettings {
+  /** From 0. */
+  readonly step: number;
+  /** Of the step, from 0. */
+  readonly update: number;
+  readonly oldPolicy: 'fed' | 'current';
+  readonly learningRate: number;
+  /** Factor on the terms that fade; null where none does. */
+  readonly fading: number | null;
+}
+
 /** The updates that follow the rollouts of a step. */
 class Trainer {
   readonly #model: TrainingModel;
   readonly #optimizer: AdamW;
   readonly #options: TapoOptions;
+  readonly #reference: ReferencePolicy | null;
   readonly #gradients: Float32Array;
   readonly #part: Float32Array;
 
-  constructor(model: TrainingModel, optimizer: AdamW, options: TapoOptions) {
+  constructor(model: TrainingModel, optimizer: AdamW, options: TapoOptions, reference: ReferencePolicy | null) {
     this.#model = model;
     this.#optimizer = optimizer;
     this.#options = options;
+    this.#reference = reference;
     this.#gradients = model.store.buffer();
     this.#part = model.store.buffer();
   }
@@ -380,30 +478,37 @@ class Trainer {
     learningRate: number,
     say: (activity: string) => void,
   ): Promise<UpdateReport> {
-    const { seed, updatesPerStep } = this.#options;
+    const { seed, updatesPerStep, loss } = this.#options;
     const size = { maxTokens: this.#options.microBatchTokens, width: this.#model.config.text.hiddenSize };
     const shuffled = new RandomStream(seed, 'tapo-updates', step).shuffled(groups);
+    const advantages = advantagesOf(
+      shuffled.map(({ rollouts }) => ({
+        rewards: rollouts.map(({ score }) => score.overall),
+        lengths: rollouts.map(({ tokenIds }) => tokenIds.length),
+      })),
+    );
+    const members = shuffled.map((group, i) => ({ group, trajectories: this.#trajectories(group, advantages[i]!) }));
     const updates: PromptRow[][] = [];
     const negatives: PromptRow[] = [];
-    for (const part of splitEvenly(shuffled, updatesPerStep)) {
+    for (const part of splitEvenly(members, updatesPerStep)) {
       const rows: PromptRow[] = [];
-      for (const { question, rollouts } of part) {
-        const advantages = advantagesOf(rollouts.map(({ score }) => score.overall));
-        const trajectories = rollouts.map(
-          ({ view, tokenIds }, i): Trajectory => ({ view, tokenIds, advantage: advantages[i]! }),
-        );
-        for (const { view, prompt } of viewsOf(question)) {
-          const own = trajectories.filter((trajectory) => trajectory.view === view);
+      for (const { group, trajectories } of part) {
+        for (const { view, prompt } of this.#trainedOn(group.question)) {
+          const own = trajectories.filter((trajectory) => view === 'all' || trajectory.view === view);
           rows.push(...packRows(prompt, own, size));
         }
-        if (question.negative) negatives.push(...packRows(question.negative, trajectories, size));
+        if (group.question.negative) negatives.push(...packRows(group.question.negative, trajectories, size));
       }
       updates.push(rows);
     }
-    // Both constants come from the policy that sampled, so they are taken before the first update.
-    if (needsNegative(this.#options.loss)) {
+    // These constants come from policies before the first update, so they are taken before it.
+    if (needsNegative(loss)) {
       say('negative images');
       await this.#readLogProbs(negatives, 'negative');
+    }
+    if (loss.referenceKl) {
+      say('reference policy');
+      await this.#readLogProbs(updates.flat(), 'reference');
     }
     const oldPolicy = updates.length === 1 ? 'current' : 'fed';
     if (oldPolicy === 'fed') {
@@ -413,15 +518,44 @@ class Trainer {
     const reports: UpdateReport[] = [];
     for (const [i, rows] of updates.entries()) {
       say(`update ${i + 1}/${updates.length}`);
-      reports.push(await this.#update(step, i, rows, oldPolicy, learningRate));
+      reports.push(
+        await this.#update(rows, { step, update: i, oldPolicy, learningRate, fading: this.#fadingAt(step) }),
+      );
     }
     return meanReport(reports);
   }
 
-  /** Notes, for every answer of the rows, the log-probabilities of its tokens under the present weights. */
-  async #readLogProbs(rows: readonly PromptRow[], as: 'old' | 'negative'): Promise<void> {
-    for (const part of microBatches(rows, this.#options.microBatchTokens, true)) {
-      const logProbs = await this.#model.logProbs(this.#batchOf(part), this.#options.signal);
+  #trajectories({ rollouts }: Group, advantages: ArrayLike<number>): Trajectory[] {
+    const { imitateAbove = 0.1 } = this.#options;
+    return rollouts.map(({ view, tokenIds, logProbs, score }, i) => ({
+      view,
+      tokenIds,
+      sampled: logProbs,
+      advantage: advantages[i]!,
+      isImitated: score.accuracy > imitateAbove,
+    }));
+  }
+
+  /** The prompts that a question's answers are trained on, each with the answers that belong to it. */
+  #trainedOn(question: Question): { readonly view: Rollout['view'] | 'all'; readonly prompt: Prompt }[] {
+    return this.#options.positiveConditioning === 'anchor'
+      ? [{ view: 'all', prompt: question.anchor }]
+      : viewsOf(question);
+  }
+
+  /** Factor on the terms that fade, or null where none does. */
+  #fadingAt(step: number): number | null {
+    const { fading } = this.#options;
+    return fading ? 1 + (fading.to - 1) * Math.min(1, step / fading.steps) : null;
+  }
+
+  /** Notes, for every answer of the rows, the log-probabilities of its tokens under the present or reference weights. */
+  async #readLogProbs(rows: readonly PromptRow[], as: 'old' | 'negative' | 'reference'): Promise<void> {
+    const { microBatchTokens, signal } = this.#options;
+    const policy = as === 'reference' ? this.#reference : this.#model;
+    if (policy === null) throw new TypeError('the loss has a term on a reference policy, but there is none');
+    for (const part of microBatches(rows, microBatchTokens, true)) {
+      const logProbs = await policy.logProbs(this.#batchOf(part), signal);
       let at = 0;
       for (const trajectory of part.flatMap(({ trajectories }) => trajectories)) {
         trajectory[as] = logProbs.slice(at, at + trajectory.tokenIds.length);
@@ -431,40 +565,48 @@ class Trainer {
   }
 
   async #update(
-    step: number,
-    update: number,
     rows: readonly PromptRow[],
-    oldPolicy: 'fed' | 'current',
-    learningRate: number,
+    { step, update, oldPolicy, learningRate, fading }: UpdateSettings,
   ): Promise<UpdateReport> {
-    const { seed, loss: settings, lossNormalisation, microBatchTokens, maxGradNorm, signal } = this.#options;
+    const { seed, loss: settings, lossNormalisation, lossAveraging } = this.#options;
+    const { microBatchTokens, maxGradNorm, signal } = this.#options;
     const isStep = lossNormalisation === 'step';
-    const loss = tapoLossGraph({ ...settings, oldPolicy });
+    const all = rows.flatMap(({ trajectories }) => trajectories);
+    const rolloutDifference = all.every(({ sampled }) => sampled !== null);
+    const terms: TapoTerms = { ...settings, oldPolicy, isFading: fading !== null, rolloutDifference };
+    const loss = tapoLossGraph(terms);
     const parts = microBatches(rows, microBatchTokens, isStep);
-    const tokens = rows.reduce((sum, { trajectories }) => sum + tokensOf(trajectories), 0);
-    const terms: Record<string, number> = {};
+    const sums: Record<string, number> = {};
     let total = 0;
     for (const [i, part] of parts.entries()) {
       const trajectories = part.flatMap((row) => row.trajectories);
-      const weight = isStep ? 1 / tokens : 1 / (tokensOf(trajectories) * parts.length);
+      const share = isStep ? 1 : 1 / parts.length;
+      const denominators = denominatorsOf(isStep ? all : trajectories);
+      const inputs = lossInputs(trajectories, terms, {
+        averaging: lossAveraging ?? 'token',
+        token: share / denominators.tokens,
+        sequence: share / denominators.sequences,
+        imitated: share / Math.max(1, denominators.imitatedTokens),
+        fading: fading ?? 1,
+      });
       const into = i === 0 ? this.#gradients : this.#part;
-      const inputs = lossInputs(trajectories, weight, settings, oldPolicy);
       const noise = [seed, 'dropout', step, update, i];
       const result = await this.#model.lossAndGradients(this.#batchOf(part), loss, inputs, into, { noise, signal });
       if (i > 0) accumulate(this.#gradients, this.#part);
       total += result.loss;
-      for (const [name, value] of Object.entries(result.terms)) {
-        terms[name] = (terms[name] ?? 0) + Number(value.data[0]);
-      }
+      for (const [name, value] of Object.entries(result.terms)) sums[name] = (sums[name] ?? 0) + Number(value.data[0]);
     }
     const gradNorm = clipGlobalNorm(this.#gradients, maxGradNorm);
-    if (!Number.isFinite(gradNorm)) {
-      throw new Fr1Error('TRAINING_DIVERGED', `the gradient of step ${step + 1} is ${gradNorm}, its loss ${total}`, {
-        hint: 'lower learningRate',
-      });
-    }
-    await this.#optimizer.step(this.#gradients, learningRate, signal);
-    return { loss: total, gradNorm, terms, tokens };
+    const isUsable = Number.isFinite(gradNorm);
+    if (isUsable) await this.#optimizer.step(this.#gradients, learningRate, signal);
+    return {
+      loss: total,
+      gradNorm,
+      terms: sums,
+      tokens: tokensOf(all),
+      skipped: isUsable ? 0 : 1,
+      made: isUsable ? 1 : 0,
+    };
   }
 
   /** An image that several rows show is read once. */
@@ -484,12 +626,29 @@ class Trainer {
   }
 }
 
+/** What means divide by. */
+function denominatorsOf(trajectories: readonly Trajectory[]) {
+  return {
+    tokens: tokensOf(trajectories),
+    sequences: trajectories.length,
+    imitatedTokens: tokensOf(trajectories.filter(({ isImitated }) => isImitated)),
+  };
+}
+
+interface LossWeights {
+  readonly averaging: 'token' | 'sequence';
+  /** Weight of a token in a mean over tokens, of an answer in a mean over answers, of a token in the imitation's mean. */
+  readonly token: number;
+  readonly sequence: number;
+  readonly imitated: number;
+  readonly fading: number;
+}
+
 /** Feeds of the loss, token by token in the order of the answers. All tokens up to the end token count. */
 function lossInputs(
   trajectories: readonly Trajectory[],
-  weight: number,
-  loss: TapoTerms,
-  oldPolicy: 'fed' | 'current',
+  terms: TapoTerms,
+  weights: LossWeights,
 ): Record<string, HostTensor> {
   const count = tokensOf(trajectories);
   const perToken = (write: (to: Float32Array, trajectory: Trajectory) => void) => {
@@ -501,13 +660,19 @@ function lossInputs(
     }
     return float32([count], values);
   };
-  const weights = float32([count], new Float32Array(count).fill(weight));
+  const tokenWeights = perToken((to) => to.fill(weights.token));
   return {
     advantages: perToken((to, { advantage }) => to.fill(advantage)),
-    weight: weights,
-    token_weight: weights,
-    ...(oldPolicy === 'fed' && { old_log_probs: perToken((to, { old }) => to.set(old!)) }),
-    ...(needsNegative(loss) && { negative_log_probs: perToken((to, { negative }) => to.set(negative!)) }),
+    weight: weights.averaging === 'token' ? tokenWeights : perToken((to) => to.fill(weights.sequence / to.length)),
+    token_weight: tokenWeights,
+    ...(terms.oldPolicy === 'fed' && { old_log_probs: perToken((to, { old }) => to.set(old!)) }),
+    ...(needsNegative(terms) && { negative_log_probs: perToken((to, { negative }) => to.set(negative!)) }),
+    ...(terms.referenceKl && { reference_log_probs: perToken((to, { reference }) => to.set(reference!)) }),
+    ...(terms.imitation && {
+      imitation_weight: perToken((to, { isImitated }) => to.fill(isImitated ? weights.imitated : 0)),
+    }),
+    ...(terms.rolloutDifference && { rollout_log_probs: perToken((to, { sampled }) => to.set(sampled!)) }),
+    ...(terms.isFading && { fading: float32([], Float32Array.of(weights.fading)) }),
   };
 }
 
@@ -570,13 +735,18 @@ function tokensOf(trajectories: readonly Trajectory[]): number {
   return trajectories.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0);
 }
 
+/** Over the updates that were made; over all where none was. */
 function meanReport(reports: readonly UpdateReport[]): UpdateReport {
-  const names = Object.keys(reports[0]!.terms);
+  const made = reports.filter((report) => report.made > 0);
+  const shown = made.length > 0 ? made : reports;
+  const names = Object.keys(shown[0]!.terms);
   return {
-    loss: mean(reports.map(({ loss }) => loss)),
-    gradNorm: mean(reports.map(({ gradNorm }) => gradNorm)),
-    terms: Object.fromEntries(names.map((name) => [name, mean(reports.map(({ terms }) => terms[name]!))])),
+    loss: mean(shown.map(({ loss }) => loss)),
+    gradNorm: mean(shown.map(({ gradNorm }) => gradNorm)),
+    terms: Object.fromEntries(names.map((name) => [name, mean(shown.map(({ terms }) => terms[name]!))])),
     tokens: reports.reduce((sum, { tokens }) => sum + tokens, 0),
+    skipped: reports.length - made.length,
+    made: made.length,
   };
 }
 

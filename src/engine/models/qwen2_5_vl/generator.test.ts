@@ -233,16 +233,16 @@ describe('generate()', () => {
       { ...GREEDY, stopTokenIds: [stop] },
       {},
     )) as [[Completion]];
-    expect(completion).toEqual({ tokenIds: greedy[0]!.slice(0, first + 1), finishReason: 'stop' });
+    expect(completion).toMatchObject({ tokenIds: greedy[0]!.slice(0, first + 1), finishReason: 'stop' });
   });
 
   it('ends with the first token where that is a stop token or the only one asked for', async () => {
     const { requests, greedy } = loaded('tiny_tied');
     const stops = { ...GREEDY, stopTokenIds: greedy.map(([token]) => token!) };
-    expect(await generator('tiny_tied').generate(requests, stops, {})).toEqual(
+    expect(await generator('tiny_tied').generate(requests, stops, {})).toMatchObject(
       greedy.map(([token]) => [{ tokenIds: [token], finishReason: 'stop' }]),
     );
-    expect(await generator('tiny_tied').generate(requests, { ...GREEDY, maxNewTokens: 1 }, {})).toEqual(
+    expect(await generator('tiny_tied').generate(requests, { ...GREEDY, maxNewTokens: 1 }, {})).toMatchObject(
       greedy.map(([token]) => [{ tokenIds: [token], finishReason: 'length' }]),
     );
   });

@@ -58,6 +58,7 @@ interface Sequence {
   readonly child: number;
   readonly stream: RandomStream;
   readonly tokens: number[];
+  readonly logProbs: number[];
   /** Tokens so far, the prompt's included; kept only for a repetition penalty. */
   readonly seen: Set<number>;
   finishReason: Completion['finishReason'] | null;
@@ -109,8 +110,9 @@ class QwenGenerator implements Generator {
         done += ended;
         onProgress?.(done, total);
       });
-      for (const { prompt, child, tokens, finishReason } of chunk) {
-        results[prompt.index]![child] = { tokenIds: tokens, finishReason: finishReason! };
+      for (const { prompt, child, tokens, logProbs, finishReason } of chunk) {
+        const known = sampler.scores === 'probabilities' ? logProbs : null;
+        results[prompt.index]![child] = { tokenIds: tokens, logProbs: known, finishReason: finishReason! };
       }
     }
     return results;
@@ -138,6 +140,7 @@ class QwenGenerator implements Generator {
           child,
           stream: new RandomStream(seed, 'sample', child),
           tokens: [],
+          logProbs: [],
           seen: new Set(sampling.repetitionPenalty === 1 ? [] : inputIds),
           finishReason: null,
         };
@@ -185,6 +188,7 @@ class QwenGenerator implements Generator {
       const token = sampler.pick(scores, sequence.stream, sequence.seen);
       sequence.tokens.push(token);
       if (sampler.scores === 'logits') sequence.seen.add(token);
+      else sequence.logProbs.push(Math.log(scores[token]!));
       if (stops.has(token)) sequence.finishReason = 'stop';
       else if (sequence.tokens.length === maxNewTokens) sequence.finishReason = 'length';
       return sequence.finishReason !== null;
