@@ -3,6 +3,7 @@ import type { StageDefinition } from '../src/run/stage-api.ts';
 import { compareStage } from './compare/stage.ts';
 import { datasetStage } from './dataset/stage.ts';
 import { evalStage } from './eval/stage.ts';
+import { exportStage } from './export/stage.ts';
 import { pretrainStage } from './pretrain/stage.ts';
 import { rewriteStage } from './rewrite/stage.ts';
 import { sftStage } from './sft/stage.ts';
@@ -14,6 +15,7 @@ export const STAGES: readonly StageDefinition<any>[] = [
   compareStage,
   datasetStage,
   evalStage,
+  exportStage,
   pretrainStage,
   rewriteStage,
   sftStage,

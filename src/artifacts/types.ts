@@ -8,7 +8,9 @@ export const ARTIFACT_TYPES = {
   'eval-data': 'multiple-choice test items: dataset.json, rows.jsonl (EvalRow), images/',
   'sft-data': 'chats with one image: data.json in LLaMA-Factory sharegpt form, images/',
   'triplet-data': 'anchor, positive, negative: dataset.json, rows.jsonl (TripletRow), images/',
-  checkpoint: 'a Hugging Face model folder: config.json, *.safetensors, tokenizer and processor files',
+  checkpoint:
+    'a Hugging Face model folder: config.json, *.safetensors, tokenizer and processor files; or an adapter with such a folder in base/',
+  adapter: 'a LoRA adapter in the format of PEFT: adapter_config.json, adapter_model.safetensors',
   predictions: 'one row per test item and mode: rows.jsonl (PredictionRow), evaluation.json (EvaluationInfo)',
   metrics: 'metrics.json (MetricsFile)',
   rollouts: 'sampled answers of a policy with their rewards, for reading: rollouts.jsonl',

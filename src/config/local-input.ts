@@ -4,16 +4,17 @@ import path from 'node:path';
 import type { ArtifactType } from '../artifacts/types.ts';
 import type { LocalInput } from './types.ts';
 
-/** The file by which a folder of that type is recognised; `files` is any folder, or a single file. */
-const MARKERS: Readonly<Record<Exclude<ArtifactType, 'files'>, string>> = {
-  'image-data': 'dataset.json',
-  'eval-data': 'dataset.json',
-  'sft-data': 'data.json',
-  'triplet-data': 'dataset.json',
-  checkpoint: 'config.json',
-  predictions: 'rows.jsonl',
-  metrics: 'metrics.json',
-  rollouts: 'rollouts.jsonl',
+/** The files by any of which a folder of that type is recognised; `files` is any folder, or a single file. */
+const MARKERS: Readonly<Record<Exclude<ArtifactType, 'files'>, readonly string[]>> = {
+  'image-data': ['dataset.json'],
+  'eval-data': ['dataset.json'],
+  'sft-data': ['data.json'],
+  'triplet-data': ['dataset.json'],
+  checkpoint: ['config.json', 'base/config.json'],
+  adapter: ['adapter_config.json'],
+  predictions: ['rows.jsonl'],
+  metrics: ['metrics.json'],
+  rollouts: ['rollouts.jsonl'],
 };
 
 export interface LocalInputProblem {
@@ -50,10 +51,10 @@ export function localInput(
   }
   const known = accepts.filter((each) => each !== 'files');
   const type =
-    known.find((each) => isFolder && existsSync(path.join(absolute, MARKERS[each]))) ??
+    known.find((each) => isFolder && MARKERS[each].some((marker) => existsSync(path.join(absolute, marker)))) ??
     (takesAnything ? 'files' : undefined);
   if (type === undefined) {
-    const markers = [...new Set(known.map((each) => MARKERS[each]))].join(' or ');
+    const markers = [...new Set(known.flatMap((each) => MARKERS[each]))].join(' or ');
     return {
       problem: 'INPUT_INVALID',
       message: `${written} is no ${accepts.join(' or ')}: it has no ${markers}`,

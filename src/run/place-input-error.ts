@@ -50,9 +50,11 @@ function namesPathIn(text: string, { path: folder }: LocalInput): boolean {
 }
 
 const CHECKPOINT_CODE = /^(CHECKPOINT|SAFETENSORS|MODEL_CONFIG|TOKENIZER)_/;
+const ADAPTER_CODE = /^ADAPTER_(UNREADABLE|MISMATCH)$/;
 const DATA_CODE = /^(DATA|IMAGE)_/;
 
 function fits(code: ErrorCode, type: ArtifactType): boolean {
   if (CHECKPOINT_CODE.test(code)) return type === 'checkpoint';
-  return DATA_CODE.test(code) && type !== 'checkpoint';
+  if (ADAPTER_CODE.test(code)) return type === 'checkpoint' || type === 'adapter';
+  return DATA_CODE.test(code) && type !== 'checkpoint' && type !== 'adapter';
 }

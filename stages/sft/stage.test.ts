@@ -4,6 +4,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { writeSftData } from '../../src/artifacts/rows.ts';
 import type { SftRow } from '../../src/artifacts/types.ts';
+import { openModelFolder } from '../../src/engine/adapters/model-folder.ts';
 import { openRuntime } from '../../src/engine/session/open-runtime.ts';
 import type { Runtime } from '../../src/engine/session/runtime.ts';
 import { openCheckpoint } from '../../src/engine/weights/checkpoint.ts';
@@ -127,6 +128,93 @@ describe('sft', () => {
     expect(frozen.vision).toEqual(start);
     expect(frozen.tensor).not.toEqual(before.readFloat32('model.layers.0.mlp.up_proj.weight').data);
     expect(all.vision).not.toEqual(start);
+  });
+
+  describe('with an adapter', () => {
+    const LORA: SftOptions['adapter'] = {
+      kind: 'lora',
+      rank: 4,
+      dropout: 0.2,
+      targetModules: ['q_proj', 'v_proj', 'down_proj'],
+    };
+
+    /** Trains and keeps the output folder, which later stages read. */
+    async function adapt(inputs: Inputs, options: Partial<SftOptions>, settings: FakeContextSettings = {}) {
+      const output = await temporaryFolder();
+      using context = fakeContext(
+        sftStage,
+        {
+          model: inputs.model,
+          data: inputs.data,
+          steps: 8,
+          batchSize: 4,
+          learningRate: 2e-2,
+          ...options,
+        },
+        { lease: leaseOf(runtime), ...settings },
+      );
+      await sftStage.run({ ...context, lease: leaseOf(runtime), outputs: { model: output } });
+      return {
+        output,
+        losses: context.curve.map(({ values }) => values['loss']!),
+        adapter: await readFile(path.join(output, 'adapter_model.safetensors')).catch(() => null),
+      };
+    }
+
+    it('trains it alone, beside the base as it was, and goes on where it was cut off', async () => {
+      const inputs = await makeInputs();
+      const whole = await adapt(inputs, { adapter: LORA, saveEvery: 3 });
+      expect(whole.losses.at(-1)!).toBeLessThan(whole.losses[0]! - 0.3);
+      const weights = (folder: string) => readFile(path.join(folder, 'model.safetensors'));
+      expect((await weights(path.join(whole.output, 'base'))).equals(await weights(inputs.model.path))).toBe(true);
+      const { layers } = openModelFolder(whole.output).adapter!;
+      expect([...layers.keys()].filter((name) => name.startsWith('visual.'))).toEqual([]);
+      expect(layers.get('model.layers.0.self_attn.q_proj')).toEqual({ rank: 4, scale: 2, dropout: 0.2 });
+
+      const state = await temporaryFolder();
+      const abort = new AbortController();
+      const options = { adapter: LORA, saveEvery: 3, steps: 8, batchSize: 4, learningRate: 2e-2 };
+      using context = fakeContext(sftStage, { model: inputs.model, data: inputs.data, ...options } as SftOptions, {
+        lease: leaseOf(runtime),
+        state,
+        signal: abort.signal,
+      });
+      const stopAtFive = (step: number) => {
+        if (step === 5) abort.abort(new Error('stopped'));
+      };
+      await expect(sftStage.run({ ...context, lease: leaseOf(runtime), metric: stopAtFive })).rejects.toThrow(
+        'stopped',
+      );
+      const rest = await adapt(inputs, { adapter: LORA, saveEvery: 3 }, { state });
+      expect(rest.losses).toEqual(whole.losses.slice(3));
+      expect(rest.adapter!.equals(whole.adapter!)).toBe(true);
+    });
+
+    it('goes on with an adapter, or with all weights after merging it', async () => {
+      const inputs = await makeInputs();
+      const first = await adapt(inputs, { adapter: LORA });
+      const model = fakeArtifact('checkpoint', first.output);
+      const next = { ...inputs, model };
+      const continued = await adapt(next, { adapter: { kind: 'continue' }, steps: 2 });
+      expect(continued.losses[0]!).toBeLessThan(first.losses[0]! - 0.3);
+      expect(continued.adapter).not.toEqual(first.adapter);
+      const full = await adapt(next, { steps: 2, learningRate: 1e-3 });
+      expect(full.adapter).toBeNull();
+      expect(full.losses[0]!).toBeLessThan(first.losses[0]! - 0.3);
+      await expect(adapt(next, { adapter: LORA })).rejects.toMatchObject({
+        code: 'ADAPTER_UNREADABLE',
+        message: expect.stringContaining('has an adapter already'),
+      });
+      await expect(adapt(inputs, { adapter: { kind: 'continue' } })).rejects.toMatchObject({
+        code: 'ADAPTER_UNREADABLE',
+      });
+    });
+
+    it('takes settings of an adapter only for a new one', () => {
+      using context = fakeContext(sftStage, { steps: 1, adapter: { kind: 'full', rank: 4, dropout: 0 } });
+      const problems = sftStage.validate!(context.options);
+      expect(problems.map(({ pointer }) => pointer)).toEqual(['/adapter/rank', '/adapter/dropout']);
+    });
   });
 
   it('weighs micro-batches equally with the normalisation micro', async () => {

@@ -1,4 +1,5 @@
 /** Supervised fine-tuning on chats: the first stage of Fine-R1, and how a model learns a task's form. */
+import { strayAdapterSettings, trainingOf } from '../../src/engine/adapters/choice.ts';
 import { ImageCache, withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import { openTrainingModel } from '../../src/engine/models/qwen2_5_vl/open-training-model.ts';
 import { AdamW } from '../../src/engine/optim/adamw.ts';
@@ -22,10 +23,11 @@ export const sftStage = defineStage<SftOptions>({
   async run(context) {
     const { options, state, seed, signal } = context;
     const source = sourceOfLease(context.lease);
-    const { model, processor, save } = await openTrainingModel(source, options.model.path, {
-      kind: 'full',
-      towers: options.trainable,
-    });
+    const { model, processor, save } = await openTrainingModel(
+      source,
+      options.model.path,
+      trainingOf(options.adapter, options.trainable, seed),
+    );
     const optimizer = await AdamW.create(source, model.store, { weightDecay: options.weightDecay });
     try {
       const cache = new ImageCache(withPixelBudget(processor.images, options));
@@ -88,6 +90,13 @@ function validate(options: SftOptions): OptionProblem[] {
     problems.push({
       pointer: options.steps === undefined ? '' : '/steps',
       message: 'either epochs or steps must be given, and not both',
+    });
+  }
+  for (const key of strayAdapterSettings(options.adapter)) {
+    problems.push({
+      pointer: `/adapter/${key}`,
+      message: `${key} only counts where adapter.kind is lora`,
+      hint: 'an adapter that is continued keeps its own',
     });
   }
   if (!Object.values(options.trainable).includes(true)) {

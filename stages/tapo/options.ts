@@ -247,6 +247,35 @@ export interface TapoOptions {
     text: boolean;
   };
   /**
+   * full: all weights of the parts under `trainable`. lora: a new low-rank adapter on linear layers of these parts; the output then holds the model and the adapter in PEFT's format. continue: the adapter that the model has.
+   */
+  adapter: {
+    /**
+     * What is trained.
+     */
+    kind: 'full' | 'lora' | 'continue';
+    /**
+     * Rank of a new adapter; 16 by default.
+     */
+    rank?: number;
+    /**
+     * The adapter's update is scaled by alpha / rank; 2 * rank by default.
+     */
+    alpha?: number;
+    /**
+     * Share of a layer's inputs that its adapter does not see in a training step; 0 by default.
+     */
+    dropout?: number;
+    /**
+     * Scales by alpha / sqrt(rank) instead (rsLoRA).
+     */
+    rankStabilised?: boolean;
+    /**
+     * Layers that get an adapter: a list of names or ends of names (q_proj, mlp.0), a regular expression that matches whole names, or `all-linear`, the default.
+     */
+    targetModules?: string | string[];
+  };
+  /**
    * Set of switches below: sound, or reference, which repeats what Fine-R1's released code does even where that is a flaw. Single switches override it.
    */
   set: 'sound' | 'reference';

@@ -6,6 +6,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { writeDataset, writeSftData } from '../../src/artifacts/rows.ts';
 import type { SftRow, TripletRow } from '../../src/artifacts/types.ts';
+import { openModelFolder } from '../../src/engine/adapters/model-folder.ts';
 import { openRuntime } from '../../src/engine/session/open-runtime.ts';
 import type { Runtime } from '../../src/engine/session/runtime.ts';
 import { openCheckpoint } from '../../src/engine/weights/checkpoint.ts';
@@ -118,8 +119,8 @@ async function train(options: Partial<TapoOptions> = {}, settings: FakeContextSe
     messages: [...context.messages],
     warnings: [...context.warnings],
     notes: context.progressed.map(({ note }) => note),
-    bytes: await readFile(path.join(output, 'model.safetensors')),
-    vision: openCheckpoint(output).readFloat32('visual.blocks.0.attn.qkv.weight').data.slice(),
+    bytes: await readFile(path.join(output, options.adapter ? 'adapter_model.safetensors' : 'model.safetensors')),
+    vision: openModelFolder(output).base.readFloat32('visual.blocks.0.attn.qkv.weight').data.slice(),
     samples: (await readFile(path.join(context.outputs['samples']!, 'rollouts.jsonl'), 'utf8'))
       .split('\n')
       .filter(Boolean),
@@ -146,8 +147,11 @@ describe('tapo', () => {
     expect(messages.join('\n')).toContain('negativeKl 0.01, ownEntropy 0.03');
   });
 
-  it('gives the same bytes after an abort and a resume', async () => {
-    const whole = await train({ steps: 3, saveEvery: 1 });
+  it.each([
+    ['all weights', {}],
+    ['an adapter', { adapter: { kind: 'lora', rank: 4, dropout: 0.1 } }],
+  ] as const)('gives the same bytes after an abort and a resume, training %s', async (_, changes) => {
+    const whole = await train({ steps: 3, saveEvery: 1, ...changes });
     const state = await temporaryFolder();
     const abort = new AbortController();
     const signal = abort.signal;
@@ -163,6 +167,7 @@ describe('tapo', () => {
       learningRate: 1e-3,
       prompt: 'compact',
       saveEvery: 1,
+      ...changes,
     } as const;
     const cut = tapoStage.run({
       ...stopping,
@@ -174,7 +179,7 @@ describe('tapo', () => {
     });
     await expect(cut).rejects.toThrow('stopped');
     stopping[Symbol.dispose]();
-    const rest = await train({ steps: 3, saveEvery: 1 }, { state });
+    const rest = await train({ steps: 3, saveEvery: 1, ...changes }, { state });
     expect(rest.messages).toContain('continuing after 2 of 3 steps');
     expect(rest.bytes.equals(whole.bytes)).toBe(true);
     expect(rest.metrics).toEqual(whole.metrics);

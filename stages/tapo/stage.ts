@@ -1,4 +1,5 @@
 /** Triplet-augmented policy optimisation: the second stage of Fine-R1. The algorithm is src/engine/recipes/tapo.ts. */
+import { strayAdapterSettings, trainingOf } from '../../src/engine/adapters/choice.ts';
 import { createGenerator } from '../../src/engine/models/qwen2_5_vl/generator.ts';
 import { ImageCache, withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import { openTrainingModel } from '../../src/engine/models/qwen2_5_vl/open-training-model.ts';
@@ -38,10 +39,11 @@ export const tapoStage = defineStage<TapoOptions>({
     const settings = resolveSettings(options);
     const { loss } = settings;
     const source = sourceOfLease(context.lease);
-    const { model, processor, save } = await openTrainingModel(source, options.model.path, {
-      kind: 'full',
-      towers: options.trainable,
-    });
+    const { model, processor, save } = await openTrainingModel(
+      source,
+      options.model.path,
+      trainingOf(options.adapter, options.trainable, seed),
+    );
     const optimizer = await AdamW.create(source, model.store, { weightDecay: settings.weightDecay });
     const generator = createGenerator(source, model.config, model.weights, {
       maxBatch: options.generationBatch,
@@ -169,6 +171,13 @@ function validate(options: TapoOptions): OptionProblem[] {
   const problems: OptionProblem[] = [];
   const { groupSize, minPixels, maxPixels } = options;
   const settings = resolveSettings(options);
+  for (const key of strayAdapterSettings(options.adapter)) {
+    problems.push({
+      pointer: `/adapter/${key}`,
+      message: `${key} only counts where adapter.kind is lora`,
+      hint: 'an adapter that is continued keeps its own',
+    });
+  }
   if (!Object.values(options.trainable).includes(true)) {
     problems.push({ pointer: '/trainable', message: 'nothing is trained: vision, projector and text are all false' });
   }

@@ -246,7 +246,7 @@ describe('a folder of adapter and base', () => {
   it('is opened as it was saved, and needs its base', async () => {
     const adapter = randomAdapter();
     const dir = await temporaryFolder();
-    await saveAdapted(dir, base, adapter, 'float32');
+    await saveAdapted(dir, base, adapter, {});
     const opened = openModelFolder(dir);
     expect(opened.base.readFloat32('model.norm.weight')).toEqual(base.readFloat32('model.norm.weight'));
     const name = 'visual.blocks.0.attn.qkv.lora_A.weight';

@@ -7,9 +7,8 @@ import { copyFile, link, mkdir, realpath } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { Fr1Error } from '../../errors/fr1-error.ts';
 import { type Checkpoint, checkpointFiles, openCheckpoint } from '../weights/checkpoint.ts';
-import type { FloatDType } from '../weights/convert.ts';
 import type { Adapter } from './lora.ts';
-import { ADAPTER_CONFIG, readAdapter, writeAdapter } from './peft.ts';
+import { ADAPTER_CONFIG, readAdapter, type WriteAdapterOptions, writeAdapter } from './peft.ts';
 
 /** Folder of the base inside the folder of its adapter. */
 export const BASE_FOLDER = 'base';
@@ -45,7 +44,12 @@ export function openModelFolder(dir: string, adapterDir?: string): ModelFolder {
 }
 
 /** Writes an adapter and its base as one folder. @throws CHECKPOINT_WRITE_FAILED */
-export async function saveAdapted(dir: string, base: Checkpoint, adapter: Adapter, dtype: FloatDType): Promise<void> {
+export async function saveAdapted(
+  dir: string,
+  base: Checkpoint,
+  adapter: Adapter,
+  options: Pick<WriteAdapterOptions, 'dtype' | 'layout'>,
+): Promise<void> {
   const folder = resolve(dir);
   const target = join(folder, BASE_FOLDER);
   try {
@@ -56,7 +60,7 @@ export async function saveAdapted(dir: string, base: Checkpoint, adapter: Adapte
       cause,
     });
   }
-  await writeAdapter(folder, adapter, { base: base.parameters, baseName: BASE_FOLDER, dtype });
+  await writeAdapter(folder, adapter, { ...options, base: base.parameters, baseName: BASE_FOLDER });
 }
 
 /** A second name for a file; a copy where the two folders lie on different file systems or links are not allowed. */

@@ -74,7 +74,7 @@ export async function openTrainingModel(
   return {
     model: new TrainingModel(source, base.config, weights),
     processor,
-    save: (to, dtype) => saveAdapted(to, base, adapter, dtype),
+    save: (to, dtype) => saveAdapted(to, base, adapter, { dtype }),
   };
 }
 
