@@ -205,7 +205,7 @@ describe('wrong arguments', () => {
     [['run', 'p.yaml', '--frce'], "unknown option '--frce'", 'did you mean --force?'],
     [['run', 'p.yaml', '--jobs', '0'], 'a whole number from 1 on', 'fr1 run --help'],
     [['run', 'p.yaml', '--device', 'gpu'], 'a device is', 'fr1 run --help'],
-    [['run', 'p.yaml', '--device', 'webgpu'], 'cannot be used yet', '--device cpu'],
+    [['run', 'p.yaml', '--device', 'cuda:9'], 'the device "cuda:9" cannot be used', 'fr1 doctor'],
     [['run', 'p.yaml', '--only', 'frist'], 'there is no stage "frist"', 'did you mean "first"?'],
     [['run', 'p.yaml', 'q.yaml'], 'too many arguments', 'fr1 run --help'],
     [['run', 'nowhere.yaml'], 'there is no file nowhere.yaml', 'current folder'],

@@ -20,7 +20,7 @@ export interface PreparedPlan {
 
 export async function preparePlan(file: string, flags: PlanFlags, io: CliIo): Promise<PreparedPlan> {
   const devices = deviceIds(flags.device);
-  for (const device of devices) requireUsableDevice(device);
+  for (const device of devices) await requireUsableDevice(device);
   const stages = await loadStages(io);
   const pipeline = await loadPipeline({ file, sets: flags.set, stages, loadPlugin: pluginLoader(), cwd: io.cwd });
   const plan = planPipeline(pipeline, {

@@ -1,6 +1,13 @@
-/** Which devices can be used; loads no runtime, so that a command can tell before it does anything. */
+/** Which devices can be used, and what to do where one cannot. */
+import { openRuntime } from '../engine/session/open-runtime.ts';
+import type { DeviceMemory, Provider, Runtime } from '../engine/session/runtime.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import { didYouMean } from '../errors/nearest.ts';
+
+export interface ParsedDevice {
+  readonly provider: Provider;
+  readonly index: number;
+}
 
 /**
  * The CPU as a whole, or a part of it: `cpu:0`, `cpu:1` and so on are lent separately and share the processors, so that
@@ -23,16 +30,64 @@ export function deviceIds(list: string): readonly string[] {
 }
 
 /**
- * Refuses every device but the CPU, saying why.
+ * `cpu`, `webgpu`, `cuda` or `cuda:1` in parts.
  *
- * @throws DEVICE_UNAVAILABLE
+ * @throws DEVICE_UNAVAILABLE for anything else
  */
-export function requireUsableDevice(id: string): void {
-  if (isCpu(id)) return;
-  if (/^(webgpu|cuda)(:\d+)?$/.test(id)) {
-    throw new Fr1Error('DEVICE_UNAVAILABLE', `the device "${id}" cannot be used yet: only the CPU is supported`, {
-      hint: 'run with --device cpu',
+export function parseDevice(id: string): ParsedDevice {
+  const match = /^(?:(webgpu)|(cpu|cuda)(?::(\d+))?)$/.exec(id);
+  if (match === null) {
+    throw new Fr1Error('DEVICE_UNAVAILABLE', `there is no device "${id}"`, {
+      hint: /^webgpu:/.test(id)
+        ? 'WebGPU offers its default adapter only: use webgpu'
+        : didYouMean(id, ['cpu', 'webgpu', 'cuda', 'cuda:0'], 'devices'),
     });
   }
-  throw new Fr1Error('DEVICE_UNAVAILABLE', `there is no device "${id}"`, { hint: didYouMean(id, ['cpu'], 'devices') });
+  return { provider: (match[1] ?? match[2]) as Provider, index: Number(match[3] ?? 0) };
+}
+
+/**
+ * Memory of a device; undefined for the CPU, whose sessions use host memory.
+ *
+ * @throws DEVICE_UNAVAILABLE that says what is missing and how to get it
+ */
+export async function openDeviceMemory(runtime: Runtime, id: string): Promise<DeviceMemory | undefined> {
+  const { provider, index } = parseDevice(id);
+  if (provider === 'cpu') return undefined;
+  try {
+    return await runtime.deviceMemory(provider, index);
+  } catch (error) {
+    if (!(error instanceof Fr1Error)) throw error;
+    const [first] = error.message.split('\n');
+    throw new Fr1Error('DEVICE_UNAVAILABLE', `the device "${id}" cannot be used: ${lastCause(first!)}`, {
+      cause: error,
+      hint: runtime.name === 'worker' ? error.hint : HINTS[provider],
+    });
+  }
+}
+
+/**
+ * Refuses a device that cannot be used, before anything runs. The CPU needs no look, and no runtime is loaded for it.
+ *
+ * @throws DEVICE_UNAVAILABLE, RUNTIME_UNAVAILABLE
+ */
+export async function requireUsableDevice(id: string): Promise<void> {
+  if (parseDevice(id).provider === 'cpu') return;
+  const runtime = await openRuntime({ threads: 1 });
+  try {
+    await openDeviceMemory(runtime, id);
+  } finally {
+    await runtime.close();
+  }
+}
+
+const HINTS: Readonly<Record<Exclude<Provider, 'cpu'>, string>> = {
+  webgpu: 'it needs libvulkan.so.1 and the Vulkan driver of a GPU (or Mesa 25 lavapipe); `fr1 doctor` tells more',
+  cuda: 'it needs an NVIDIA GPU and the CUDA libraries of onnxruntime; `fr1 doctor` tells how to get them',
+};
+
+/** onnxruntime's messages begin with the place in its source; what went wrong comes last. */
+function lastCause(message: string): string {
+  const cause = message.split(/ was false\. |\[ONNXRuntimeError\] : \d+ : \w+ : /).at(-1)!;
+  return cause.trim() || message;
 }

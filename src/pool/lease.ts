@@ -1,5 +1,5 @@
 /** A device on loan to one stage: its runtime and the sessions that stages share. */
-import type { Provider, Runtime, Session, SessionOptions } from '../engine/session/runtime.ts';
+import type { DeviceMemory, Provider, Runtime, Session, SessionOptions } from '../engine/session/runtime.ts';
 
 export interface DeviceInfo {
   /** `cpu`, `webgpu`, `cuda:0`, ... */
@@ -14,6 +14,8 @@ export interface DeviceInfo {
 export interface Lease extends AsyncDisposable {
   readonly device: DeviceInfo;
   readonly runtime: Runtime;
+  /** Memory of the device, freed when the lease ends; absent on the CPU. */
+  readonly memory?: DeviceMemory | undefined;
   /**
    * The session for a content key: made on first use, shared by whoever asks for the same key on the same device, kept
    * after release until the pool needs the memory.

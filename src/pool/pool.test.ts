@@ -3,6 +3,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { onnxModel } from '../../test/helpers/onnx-model.ts';
 import type { Runtime, Session, SessionOptions } from '../engine/session/runtime.ts';
 import { float32, type HostTensor } from '../engine/tensor.ts';
+import { Fr1Error } from '../errors/fr1-error.ts';
 import { SessionPool, type SessionPoolOptions } from './pool.ts';
 
 /** A runtime that only keeps book: of sessions made and released, and of runs, which end when told to. */
@@ -35,7 +36,7 @@ class BookRuntime implements Runtime {
   }
 
   async deviceMemory(): Promise<never> {
-    throw new Error('a fake');
+    throw new Fr1Error('DEVICE_UNAVAILABLE', 'a fake');
   }
 
   async close(): Promise<void> {
@@ -87,10 +88,9 @@ describe('SessionPool.open()', () => {
   });
 
   it.each([
-    ['webgpu', /only the CPU is supported/, /--device cpu/],
-    ['cuda:1', /only the CPU is supported/, /--device cpu/],
+    ['webgpu:1', /no device "webgpu:1"/, /use webgpu/],
     ['cpuu', /no device "cpuu"/, /did you mean "cpu"/],
-  ])('refuses the device %s with a hint', async (id, message, hint) => {
+  ])('refuses to know the device %s, with a hint', async (id, message, hint) => {
     const expected = {
       code: 'DEVICE_UNAVAILABLE',
       message: expect.stringMatching(message),
@@ -99,6 +99,15 @@ describe('SessionPool.open()', () => {
     expect(await failure(openPool({ devices: [id] }))).toMatchObject(expected);
     const { pool } = await openPool();
     expect(await failure(pool.lease({ device: id }))).toMatchObject(expected);
+  });
+
+  it.each(['webgpu', 'cuda:1'])('refuses %s where it cannot be used, and closes the runtime', async (id) => {
+    const runtime = new BookRuntime();
+    expect(await failure(SessionPool.open({ devices: [id], openRuntime: async () => runtime }))).toMatchObject({
+      code: 'DEVICE_UNAVAILABLE',
+      message: `the device "${id}" cannot be used: a fake`,
+    });
+    expect(runtime.isClosed).toBe(true);
   });
 });
 

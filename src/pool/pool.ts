@@ -5,13 +5,14 @@
  */
 import { cpus, totalmem } from 'node:os';
 import { type OpenRuntimeOptions, openRuntime } from '../engine/session/open-runtime.ts';
-import type { RunOptions, Runtime, Session, ValueInfo } from '../engine/session/runtime.ts';
+import type { DeviceMemory, RunOptions, Runtime, Session, ValueInfo } from '../engine/session/runtime.ts';
 import type { HostTensor, Tensor } from '../engine/tensor.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
-import { requireUsableDevice } from './devices.ts';
+import { openDeviceMemory, parseDevice } from './devices.ts';
 import type { DeviceInfo, Lease, SharedSession } from './lease.ts';
 import { LeaseQueue } from './lease-queue.ts';
 import type { MachineLease, MachineLeaseRequest } from './machine-leases.ts';
+import { ScopedMemory } from './scoped-memory.ts';
 import { SessionCache, type SessionSource } from './session-cache.ts';
 
 export interface SessionPoolOptions {
@@ -75,9 +76,18 @@ export class SessionPool {
    */
   static async open(options: SessionPoolOptions = {}): Promise<SessionPool> {
     const ids = new Set(options.devices ?? ['cpu']);
-    for (const id of ids) requireUsableDevice(id);
+    for (const id of ids) parseDevice(id);
     const runtime = await (options.openRuntime ?? openRuntime)({ threads: options.threads });
-    const devices = [...ids].map((id) => new PooledDevice(cpuInfo(id, runtime), runtime, options));
+    const devices: PooledDevice[] = [];
+    try {
+      for (const id of ids) {
+        const memory = await openDeviceMemory(runtime, id);
+        devices.push(new PooledDevice(infoOf(id, runtime), runtime, memory, options));
+      }
+    } catch (error) {
+      await runtime.close();
+      throw error;
+    }
     return new SessionPool(devices, options);
   }
 
@@ -156,7 +166,7 @@ export class SessionPool {
     if (id === undefined && this.#devices.size > 0) return [...this.#devices.values()];
     const device = id === undefined ? undefined : this.#devices.get(id);
     if (device !== undefined) return [device];
-    if (id !== undefined) requireUsableDevice(id);
+    if (id !== undefined) parseDevice(id);
     throw new Fr1Error('DEVICE_UNAVAILABLE', `the pool does not offer the device "${id}"`, {
       hint: `it offers ${[...this.#devices.keys()].join(', ') || 'none'}`,
     });
@@ -179,10 +189,15 @@ function withMemory(
   );
 }
 
-function cpuInfo(id: string, runtime: Runtime): DeviceInfo {
+function infoOf(id: string, runtime: Runtime): DeviceInfo {
+  const { provider, index } = parseDevice(id);
+  if (provider !== 'cpu') {
+    const description = provider === 'webgpu' ? 'default WebGPU adapter' : `CUDA device ${index}`;
+    return { id, provider, description, threads: runtime.threads };
+  }
   const model = cpus()[0]?.model.trim() || 'CPU';
   const description = `${model}, ${runtime.threads} thread${runtime.threads === 1 ? '' : 's'}`;
-  return { id, provider: 'cpu', description, memoryBytes: processMemory(), threads: runtime.threads };
+  return { id, provider, description, memoryBytes: processMemory(), threads: runtime.threads };
 }
 
 /** Bytes that this process may use: the machine's memory or the limit set for the process, whichever is less. */
@@ -194,12 +209,15 @@ function processMemory(): number {
 class PooledDevice {
   readonly info: DeviceInfo;
   readonly runtime: Runtime;
+  /** Absent on the CPU. */
+  readonly memory: DeviceMemory | undefined;
   readonly sessions: SessionCache;
   held: PooledLease | undefined;
 
-  constructor(info: DeviceInfo, runtime: Runtime, options: SessionPoolOptions) {
+  constructor(info: DeviceInfo, runtime: Runtime, memory: DeviceMemory | undefined, options: SessionPoolOptions) {
     this.info = info;
     this.runtime = runtime;
+    this.memory = memory;
     this.sessions = new SessionCache(runtime, {
       idleSessions: options.idleSessions ?? 8,
       idleBytes: options.idleBytes ?? 512 * 2 ** 20,
@@ -211,6 +229,7 @@ class PooledLease implements Lease {
   readonly device: DeviceInfo;
   readonly name: string;
   readonly #pooled: PooledDevice;
+  readonly #memory: ScopedMemory | undefined;
   readonly #asked = new Set<Promise<SharedSession>>();
   readonly #held = new Set<HeldSession>();
   readonly #onOver: () => Promise<void>;
@@ -220,6 +239,7 @@ class PooledLease implements Lease {
     this.name = name;
     this.device = pooled.info;
     this.#pooled = pooled;
+    this.#memory = pooled.memory && new ScopedMemory(pooled.memory);
     this.#onOver = onOver;
   }
 
@@ -228,8 +248,19 @@ class PooledLease implements Lease {
     return this.#pooled.runtime;
   }
 
+  get memory(): DeviceMemory | undefined {
+    this.requireAlive();
+    return this.#memory;
+  }
+
   session(key: string, create: () => SessionSource): Promise<SharedSession> {
-    const asked = this.#hold(key, create);
+    const { provider, index: deviceIndex } = parseDevice(this.device.id);
+    const asked = this.#hold(key, () => {
+      const { model, options } = create();
+      return provider === 'cpu'
+        ? { model, ...(options && { options }) }
+        : { model, options: { ...options, provider, deviceIndex } };
+    });
     this.#asked.add(asked);
     return asked.finally(() => this.#asked.delete(asked));
   }
@@ -259,6 +290,7 @@ class PooledLease implements Lease {
       try {
         await Promise.allSettled(this.#asked);
         await Promise.all([...this.#held].map((session) => session.release()));
+        this.#memory?.release();
       } finally {
         await this.#onOver();
       }

@@ -5,6 +5,7 @@ import type { Lease } from './lease.ts';
 export function sourceOfLease(lease: Lease): SessionSource {
   return {
     provider: lease.device.provider,
+    memory: lease.memory,
     session: (key, create) => lease.session(`${lease.device.id}:${key}`, create),
   };
 }

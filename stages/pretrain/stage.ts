@@ -81,6 +81,7 @@ export const pretrainStage = defineStage<PretrainOptions>({
       },
     });
     const accuracies = await probe(model, encoder, context);
+    await model.store.pull();
     await saveCheckpoint(context.outputs['model']!, {
       config: rawConfig,
       tensors: model.store.parameters.map(({ name, shape }) => ({ name, shape, load: () => model.store.tensor(name) })),

@@ -15,6 +15,7 @@ import { Embedding } from './embedding.ts';
 import { Erf } from './erf.ts';
 import { Exp } from './exp.ts';
 import { Expand } from './expand.ts';
+import { FlatPart } from './flat-part.ts';
 import { GatherRows, usesOf } from './gather-rows.ts';
 import { Gelu } from './gelu.ts';
 import { Gemm } from './gemm.ts';
@@ -33,6 +34,7 @@ import { ReduceSum } from './reduce-sum.ts';
 import { Reshape } from './reshape.ts';
 import { RmsNorm } from './rms-norm.ts';
 import { RotaryEmbedding } from './rotary-embedding.ts';
+import { ScatterRows } from './scatter-rows.ts';
 import { Sigmoid } from './sigmoid.ts';
 import { Silu } from './silu.ts';
 import { Softmax } from './softmax.ts';
@@ -185,6 +187,12 @@ const indices = (values: readonly number[]): HostTensor => ({
   shape: [values.length],
   data: Int32Array.from(values),
 });
+
+const SCATTER_INDEX = [2, 0, 2, 2, 3];
+
+function scatterIndex(places: readonly number[]): HostTensor<'int64'> {
+  return { dtype: 'int64', shape: [places.length, 1], data: BigInt64Array.from(places, BigInt) };
+}
 
 const GATHER_INDEX = [2, 0, 4, 2, 3, 2];
 const GATHER_USES = usesOf(GATHER_INDEX, 4);
@@ -450,6 +458,48 @@ export const OPERATOR_CASES: Readonly<Record<OperatorType, readonly OperatorCase
       build: ([x], { index, uses }) => GatherRows(x!, index!, uses!),
       reference: ([x]) =>
         GATHER_INDEX.flatMap((row) => (row === 4 ? [0, 0] : Array.from(x!.data.subarray(row * 2, row * 2 + 2)))),
+    },
+  ],
+  FlatPart: [
+    {
+      title: 'is a tensor out of the middle of a vector',
+      inputs: [[10]],
+      build: ([flat]) => FlatPart(flat!, 3, [2, 3]),
+      reference: ([flat]) => flat!.data.slice(3, 9),
+    },
+  ],
+  ScatterRows: [
+    {
+      title: 'adds rows, several to one place too',
+      inputs: [
+        [4, 2],
+        [SCATTER_INDEX.length, 2],
+      ],
+      data: { index: scatterIndex(SCATTER_INDEX) },
+      build: ([table, rows], { index }) => ScatterRows(table!, index!, rows!, { add: true }),
+      reference: ([table, rows]) => {
+        const sum = Float64Array.from(table!.data);
+        rows!.data.forEach((value, i) => {
+          const at = SCATTER_INDEX[i >> 1]! * 2 + (i & 1);
+          sum[at] = sum[at]! + value;
+        });
+        return sum;
+      },
+    },
+    {
+      title: 'replaces rows',
+      inputs: [
+        [4, 2],
+        [2, 2],
+      ],
+      data: { index: scatterIndex([2, 0]) },
+      build: ([table, rows], { index }) => ScatterRows(table!, index!, rows!, { add: false }),
+      reference: ([table, rows]) => [
+        ...rows!.data.subarray(2, 4),
+        ...table!.data.subarray(2, 4),
+        ...rows!.data.subarray(0, 2),
+        ...table!.data.subarray(6, 8),
+      ],
     },
   ],
   TokenLogProb: [

@@ -10,6 +10,7 @@ import { EMBEDDING } from './embedding.ts';
 import { ERF } from './erf.ts';
 import { EXP } from './exp.ts';
 import { EXPAND } from './expand.ts';
+import { FLAT_PART } from './flat-part.ts';
 import { GATHER_ROWS } from './gather-rows.ts';
 import { GELU } from './gelu.ts';
 import { GEMM } from './gemm.ts';
@@ -27,6 +28,7 @@ import { REDUCE_SUM } from './reduce-sum.ts';
 import { RESHAPE } from './reshape.ts';
 import { RMS_NORM } from './rms-norm.ts';
 import { ROTARY_EMBEDDING } from './rotary-embedding.ts';
+import { SCATTER_ROWS } from './scatter-rows.ts';
 import { SIGMOID } from './sigmoid.ts';
 import { SILU } from './silu.ts';
 import { SOFTMAX } from './softmax.ts';
@@ -50,6 +52,7 @@ export const OPERATORS = [
   ERF,
   EXP,
   EXPAND,
+  FLAT_PART,
   GATHER_ROWS,
   GELU,
   GEMM,
@@ -67,6 +70,7 @@ export const OPERATORS = [
   RESHAPE,
   RMS_NORM,
   ROTARY_EMBEDDING,
+  SCATTER_ROWS,
   SIGMOID,
   SILU,
   SOFTMAX,

@@ -1,5 +1,6 @@
 /**
- * AdamW with decoupled weight decay as an ONNX graph over flat buffers; weights and moments are updated in place.
+ * AdamW with decoupled weight decay as an ONNX graph over flat buffers; weights and moments are updated in place, on the
+ * host or on the device where the weights are.
  *
  *     p <- p (1 - lr wd);  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
  *     p <- p - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
@@ -13,7 +14,9 @@ import { Mul } from '../ops/mul.ts';
 import { Sqrt } from '../ops/sqrt.ts';
 import { Sub } from '../ops/sub.ts';
 import { Program, type SessionSource } from '../program.ts';
-import { float32, type HostTensor } from '../tensor.ts';
+import { float32, type HostTensor, type Tensor } from '../tensor.ts';
+import type { DeviceParameters, DeviceVector } from './device-parameters.ts';
+import { type DeviceGradients, type GradientBuffer, isOnHost } from './gradients.ts';
 import type { FlatBuffer, ParameterStore } from './parameter-store.ts';
 
 export interface AdamWOptions {
@@ -25,11 +28,13 @@ export interface AdamWOptions {
   readonly weightDecay?: number;
 }
 
-function adamWGraph() {
+/** @param isScaled whether gradients are multiplied by an input `gradient_scale` first */
+function adamWGraph(isScaled: boolean) {
   const graph = new Graph();
   const vector = (name: string) => graph.input(name, 'float32', ['N']);
   const scalar = (name: string) => graph.input(name, 'float32', []);
-  const [p, g, m, v] = [vector('p'), vector('g'), vector('m'), vector('v')];
+  const [p, gradient, m, v] = [vector('p'), vector('g'), vector('m'), vector('v')];
+  const g = isScaled ? Mul(gradient, scalar('gradient_scale')) : gradient;
   const mNext = Add(Mul(m, scalar('beta1')), Mul(g, scalar('one_minus_beta1')));
   const vNext = Add(Mul(v, scalar('beta2')), Mul(Mul(g, g), scalar('one_minus_beta2')));
   const root = Add(Div(Sqrt(vNext), scalar('root_correction2')), scalar('epsilon'));
@@ -37,19 +42,31 @@ function adamWGraph() {
   return { graph, outputs: { p_next: pNext, m_next: mNext, v_next: vNext } };
 }
 
+/** Tensors of one length that an update reads and writes. */
+interface UpdateTensors {
+  readonly p: Tensor;
+  readonly g: Tensor;
+  readonly m: Tensor;
+  readonly v: Tensor;
+}
+
 export class AdamW {
   readonly #program: Program;
+  readonly #source: SessionSource;
   readonly #store: ParameterStore;
   readonly #options: Required<AdamWOptions>;
-  /** First moment. */
+  /** First moment; out of date where the weights are on a device, until `pull`. */
   readonly m: FlatBuffer;
-  /** Second moment. */
+  /** Second moment, likewise. */
   readonly v: FlatBuffer;
+  /** Moments on the device of the weights, from the first update on. */
+  #onDevice: { readonly device: DeviceParameters; readonly m: DeviceVector; readonly v: DeviceVector } | undefined;
   /** Updates done so far. */
   steps = 0;
 
-  private constructor(program: Program, store: ParameterStore, options: Required<AdamWOptions>) {
+  private constructor(program: Program, source: SessionSource, store: ParameterStore, options: Required<AdamWOptions>) {
     this.#program = program;
+    this.#source = source;
     this.#store = store;
     this.#options = options;
     this.m = store.buffer();
@@ -57,39 +74,80 @@ export class AdamW {
   }
 
   static async create(source: SessionSource, store: ParameterStore, options: AdamWOptions = {}): Promise<AdamW> {
-    const { graph, outputs } = adamWGraph();
-    const program = await Program.compile(source, graph, outputs, { key: 'adamw' });
-    return new AdamW(program, store, {
+    const isScaled = source.memory !== undefined;
+    const { graph, outputs } = adamWGraph(isScaled);
+    const program = await Program.compile(source, graph, outputs, { key: isScaled ? 'adamw:scaled' : 'adamw' });
+    return new AdamW(program, source, store, {
       betas: options.betas ?? [0.9, 0.999],
       epsilon: options.epsilon ?? 1e-8,
       weightDecay: options.weightDecay ?? 0,
     });
   }
 
-  /** One update of all trainable weights from flat gradients, which are left as they are. */
-  async step(gradients: FlatBuffer, learningRate: number, signal?: AbortSignal): Promise<void> {
+  /** One update of all trainable weights from gradients, which are left as they are. */
+  async step(gradients: GradientBuffer, learningRate: number, signal?: AbortSignal): Promise<void> {
     this.steps++;
+    if (!isOnHost(gradients)) return this.#stepOnDevice(gradients, learningRate, signal);
     const { decayed, flat } = this.#store;
-    await this.#update(gradients, 0, decayed, learningRate, this.#options.weightDecay, signal);
-    await this.#update(gradients, decayed, flat.length, learningRate, 0, signal);
+    for (const [from, to, decay] of [
+      [0, decayed, this.#options.weightDecay],
+      [decayed, flat.length, 0],
+    ] as const) {
+      if (from === to) continue;
+      const part = (buffer: FlatBuffer): HostTensor => float32([to - from], buffer.subarray(from, to));
+      const tensors = { p: part(flat), g: part(gradients), m: part(this.m), v: part(this.v) };
+      await this.#update(tensors, {}, learningRate, decay, signal);
+    }
+  }
+
+  /** Copies the moments back from their device, if they are on one. */
+  async pull(): Promise<void> {
+    if (this.#onDevice === undefined) return;
+    const { device, m, v } = this.#onDevice;
+    await device.download(m, this.m);
+    await device.download(v, this.v);
   }
 
   async release(): Promise<void> {
     await this.#program.release();
   }
 
-  async #update(g: FlatBuffer, from: number, to: number, learningRate: number, decay: number, signal?: AbortSignal) {
-    if (from === to) return;
+  async #stepOnDevice({ parts, scale }: DeviceGradients, learningRate: number, signal?: AbortSignal): Promise<void> {
+    this.#onDevice ??= await this.#place();
+    const { device, m, v } = this.#onDevice;
+    for (const [i, { parameters }] of device.groups.entries()) {
+      const tensors = { p: device.weights[i]!, g: parts[i]!, m: m[i]!, v: v[i]! };
+      const decay = parameters[0]!.decay ? this.#options.weightDecay : 0;
+      const scaling = { gradient_scale: float32([], Float32Array.of(scale)) };
+      await this.#update(tensors, scaling, learningRate, decay, signal);
+    }
+    await device.refresh();
+  }
+
+  async #place() {
+    const device = (await this.#store.onDevice(this.#source))!;
+    const [m, v] = [device.vector(), device.vector()];
+    await device.upload(this.m, m);
+    await device.upload(this.v, v);
+    return { device, m, v };
+  }
+
+  async #update(
+    { p, g, m, v }: UpdateTensors,
+    scaling: Readonly<Record<string, Tensor>>,
+    learningRate: number,
+    decay: number,
+    signal?: AbortSignal,
+  ) {
     const { betas, epsilon } = this.#options;
-    const part = (buffer: FlatBuffer): HostTensor => float32([to - from], buffer.subarray(from, to));
     const scalar = (value: number) => float32([], Float32Array.of(value));
-    const [p, m, v] = [part(this.#store.flat), part(this.m), part(this.v)];
     await this.#program.run(
       {
+        ...scaling,
         p,
         m,
         v,
-        g: part(g),
+        g,
         beta1: scalar(betas[0]),
         one_minus_beta1: scalar(1 - betas[0]),
         beta2: scalar(betas[1]),

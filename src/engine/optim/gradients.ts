@@ -1,5 +1,82 @@
-/** Passes over flat gradients: accumulation, norm, clipping. Sums are taken in float64 and always in the same order. */
-import type { FlatBuffer } from './parameter-store.ts';
+/**
+ * Gradients of all trained weights: accumulation, norm, clipping, in host memory or on a device. On the host, sums are
+ * taken in float64 and always in the same order.
+ */
+import type { DeviceParameters, DeviceVector } from './device-parameters.ts';
+import type { FlatBuffer, ParameterStore } from './parameter-store.ts';
+
+/** Gradients on a device, to be multiplied by `scale` when they are used. */
+export interface DeviceGradients {
+  readonly parts: DeviceVector;
+  readonly scale: number;
+}
+
+export type GradientBuffer = FlatBuffer | DeviceGradients;
+
+export function isOnHost(gradients: GradientBuffer): gradients is FlatBuffer {
+  return gradients instanceof Float32Array;
+}
+
+/** The gradients of an update: the sum over its micro-batches. */
+export class GradientSum {
+  readonly #store: ParameterStore;
+  readonly #device: DeviceParameters | undefined;
+  /** The sum, the part that is being computed, and on a device the next sum. */
+  readonly #buffers: GradientBuffer[] = [];
+  #parts = 0;
+
+  /** @param device where the weights are, if not in host memory */
+  constructor(store: ParameterStore, device?: DeviceParameters) {
+    this.#store = store;
+    this.#device = device;
+  }
+
+  get value(): GradientBuffer {
+    return this.#buffer(0);
+  }
+
+  /** Starts a new sum. */
+  clear(): void {
+    this.#parts = 0;
+  }
+
+  /** Adds what `compute` writes. */
+  async add<T>(compute: (into: GradientBuffer) => Promise<T>): Promise<T> {
+    const isFirst = this.#parts++ === 0;
+    const part = this.#buffer(isFirst ? 0 : 1);
+    if (isFirst && !isOnHost(part)) this.#buffers[0] = { ...part, scale: 1 };
+    const result = await compute(part);
+    if (isFirst) return result;
+    const sum = this.#buffer(0);
+    if (isOnHost(sum)) accumulate(sum, part as FlatBuffer);
+    else {
+      const next = this.#buffer(2) as DeviceGradients;
+      await this.#device!.add(sum.parts, (part as DeviceGradients).parts, next.parts);
+      this.#buffers[0] = next;
+      this.#buffers[2] = sum;
+    }
+    return result;
+  }
+
+  /**
+   * Scales the sum so that its global norm is at most `maxNorm`.
+   *
+   * @returns the norm before clipping
+   */
+  async clip(maxNorm: number): Promise<number> {
+    const sum = this.#buffer(0);
+    if (isOnHost(sum)) return clipGlobalNorm(sum, maxNorm);
+    const norm = await this.#device!.norm(sum.parts);
+    this.#buffers[0] = { ...sum, scale: clipFactor(norm, maxNorm) };
+    return norm;
+  }
+
+  #buffer(index: number): GradientBuffer {
+    this.#buffers[index] ??=
+      this.#device === undefined ? this.#store.buffer() : { parts: this.#device.vector(), scale: 1 };
+    return this.#buffers[index];
+  }
+}
 
 /** sum += part */
 export function accumulate(sum: FlatBuffer, part: FlatBuffer): void {
@@ -24,7 +101,11 @@ export function globalNorm(gradients: FlatBuffer): number {
  */
 export function clipGlobalNorm(gradients: FlatBuffer, maxNorm: number): number {
   const norm = globalNorm(gradients);
-  const factor = maxNorm / (norm + 1e-6);
+  const factor = clipFactor(norm, maxNorm);
   if (factor < 1) scale(gradients, factor);
   return norm;
+}
+
+function clipFactor(norm: number, maxNorm: number): number {
+  return Math.min(1, maxNorm / (norm + 1e-6));
 }

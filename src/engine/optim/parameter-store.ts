@@ -1,9 +1,14 @@
 /**
  * Trained weights in host memory: one flat buffer (those with weight decay first), beside equally laid out buffers for
  * gradients and moments, so that clipping, accumulation and the optimiser are a few long passes.
+ *
+ * On a device with memory of its own the weights live there from their first use on (`onDevice`), and those in host memory
+ * are out of date until `pull`.
  */
 import { Fr1Error } from '../../errors/fr1-error.ts';
+import type { SessionSource } from '../program.ts';
 import { type HostTensor, sizeOf } from '../tensor.ts';
+import { DeviceParameters } from './device-parameters.ts';
 
 export interface StoredParameter {
   readonly name: string;
@@ -23,6 +28,7 @@ export class ParameterStore {
   readonly decayed: number;
   readonly #offsets = new Map<string, number>();
   readonly #tensors = new Map<string, HostTensor<'float32'>>();
+  #device: Promise<DeviceParameters> | undefined;
 
   constructor(parameters: readonly StoredParameter[]) {
     const ordered = [...parameters.filter(({ decay }) => decay), ...parameters.filter(({ decay }) => !decay)];
@@ -49,6 +55,20 @@ export class ParameterStore {
     const tensor = this.#tensors.get(name);
     if (!tensor) throw new Fr1Error('TENSOR_UNKNOWN', `no weight named ${name} is trained`);
     return tensor;
+  }
+
+  /** The weights on the device of a source, copied there on first use; undefined where host memory is used as it is. */
+  async onDevice(source: SessionSource): Promise<DeviceParameters | undefined> {
+    const { memory } = source;
+    if (memory === undefined) return undefined;
+    this.#device ??= DeviceParameters.create(source, memory, this);
+    return this.#device;
+  }
+
+  /** Copies the weights back from their device, if they are on one. */
+  async pull(): Promise<void> {
+    const device = await this.#device;
+    await device?.download(device.weights, this.flat);
   }
 
   /** A buffer laid out like `flat`, zero-filled: gradients, moments. */

@@ -17,6 +17,8 @@ export async function saveTrainState(
   optimizer: AdamW,
   counters: Counters,
 ): Promise<void> {
+  await store.pull();
+  await optimizer.pull();
   const flat = (name: string, data: Float32Array) => ({
     name,
     shape: [data.length],

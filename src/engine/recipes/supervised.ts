@@ -9,7 +9,6 @@ import { WEIGHTED_NLL } from '../loss/weighted-nll.ts';
 import type { Batch } from '../models/qwen2_5_vl/batch.ts';
 import type { TrainingModel } from '../models/qwen2_5_vl/training-model.ts';
 import type { AdamW } from '../optim/adamw.ts';
-import { accumulate, clipGlobalNorm } from '../optim/gradients.ts';
 import { type Schedule, scheduleFactor } from '../optim/schedule.ts';
 import { loadTrainState, saveTrainState } from '../optim/train-state.ts';
 import { float32 } from '../tensor.ts';
@@ -73,8 +72,7 @@ export async function trainSupervised(
 ): Promise<void> {
   const { totalSteps, stateDir, signal } = options;
   const saved = await loadTrainState(stateDir, model.store, optimizer);
-  const gradients = model.store.buffer();
-  const part = model.store.buffer();
+  const gradients = await model.gradientSum();
   const first = Number(saved?.['step'] ?? 0);
   if (saved) options.onResume?.(first);
   let average = Number(saved?.['average'] ?? 0);
@@ -89,26 +87,26 @@ export async function trainSupervised(
     let loss = 0;
     let tokens = 0;
     let i = 0;
+    gradients.clear();
     for await (const batch of builtAhead(planned)) {
       const count = batch.targets.length;
       const weight = options.lossNormalisation === 'micro' ? 1 / (count * planned.length) : 1 / targetTokens;
       const weights = { weight: float32([count], new Float32Array(count).fill(weight)) };
-      const into = i === 0 ? gradients : part;
-      const noise = [options.seed, 'dropout', step, i];
-      const result = await model.lossAndGradients(batch, WEIGHTED_NLL, weights, into, { noise, signal });
-      if (i > 0) accumulate(gradients, part);
+      const noise = [options.seed, 'dropout', step, i++];
+      const result = await gradients.add((into) =>
+        model.lossAndGradients(batch, WEIGHTED_NLL, weights, into, { noise, signal }),
+      );
       loss += result.loss;
       tokens += batch.shape[0] * batch.shape[1];
-      i++;
     }
     const learningRate = options.learningRate * scheduleFactor(options.schedule, step, totalSteps);
-    const gradNorm = clipGlobalNorm(gradients, options.maxGradNorm);
+    const gradNorm = await gradients.clip(options.maxGradNorm);
     if (!Number.isFinite(gradNorm)) {
       throw new Fr1Error('TRAINING_DIVERGED', `the gradient of update ${step + 1} is ${gradNorm}, its loss ${loss}`, {
         hint: 'lower learningRate, or raise warmupSteps',
       });
     }
-    await optimizer.step(gradients, learningRate, signal);
+    await optimizer.step(gradients.value, learningRate, signal);
     average += SMOOTHING * (loss - average);
     // The mean starts at 0, so its weights do not yet sum to 1.
     const smoothedLoss = average / (1 - (1 - SMOOTHING) ** (step + 1));

@@ -45,7 +45,7 @@ import { needsNegative, type TapoTerms, tapoLossGraph } from '../loss/tapo.ts';
 import { type Batch, buildBatch } from '../models/qwen2_5_vl/batch.ts';
 import type { TrainingModel } from '../models/qwen2_5_vl/training-model.ts';
 import type { AdamW } from '../optim/adamw.ts';
-import { accumulate, clipGlobalNorm } from '../optim/gradients.ts';
+import type { GradientSum } from '../optim/gradients.ts';
 import { type Schedule, scheduleFactor } from '../optim/schedule.ts';
 import { type Counters, loadTrainState, saveTrainState } from '../optim/train-state.ts';
 import { RandomStream } from '../random.ts';
@@ -240,7 +240,7 @@ export async function trainTapo<Q extends Question>(
   let { step: first, draws, summary } = saved ?? { step: 0, draws: 0, summary: NOTHING_YET };
   if (saved) events.onResume?.(first);
   const order = new QuestionOrder(task.size, options.seed);
-  const trainer = new Trainer(model, optimizer, options, reference);
+  const trainer = new Trainer(model, optimizer, await model.gradientSum(), options, reference);
 
   for (let step = first; step < totalSteps; step++) {
     signal?.throwIfAborted();
@@ -459,16 +459,20 @@ class Trainer {
   readonly #optimizer: AdamW;
   readonly #options: TapoOptions;
   readonly #reference: ReferencePolicy | null;
-  readonly #gradients: Float32Array;
-  readonly #part: Float32Array;
+  readonly #gradients: GradientSum;
 
-  constructor(model: TrainingModel, optimizer: AdamW, options: TapoOptions, reference: ReferencePolicy | null) {
+  constructor(
+    model: TrainingModel,
+    optimizer: AdamW,
+    gradients: GradientSum,
+    options: TapoOptions,
+    reference: ReferencePolicy | null,
+  ) {
     this.#model = model;
     this.#optimizer = optimizer;
+    this.#gradients = gradients;
     this.#options = options;
     this.#reference = reference;
-    this.#gradients = model.store.buffer();
-    this.#part = model.store.buffer();
   }
 
   async step<Q extends Question>(
@@ -578,6 +582,7 @@ class Trainer {
     const parts = microBatches(rows, microBatchTokens, isStep);
     const sums: Record<string, number> = {};
     let total = 0;
+    this.#gradients.clear();
     for (const [i, part] of parts.entries()) {
       const trajectories = part.flatMap((row) => row.trajectories);
       const share = isStep ? 1 : 1 / parts.length;
@@ -589,16 +594,17 @@ class Trainer {
         imitated: share / Math.max(1, denominators.imitatedTokens),
         fading: fading ?? 1,
       });
-      const into = i === 0 ? this.#gradients : this.#part;
       const noise = [seed, 'dropout', step, update, i];
-      const result = await this.#model.lossAndGradients(this.#batchOf(part), loss, inputs, into, { noise, signal });
-      if (i > 0) accumulate(this.#gradients, this.#part);
+      const batch = this.#batchOf(part);
+      const result = await this.#gradients.add((into) =>
+        this.#model.lossAndGradients(batch, loss, inputs, into, { noise, signal }),
+      );
       total += result.loss;
       for (const [name, value] of Object.entries(result.terms)) sums[name] = (sums[name] ?? 0) + Number(value.data[0]);
     }
-    const gradNorm = clipGlobalNorm(this.#gradients, maxGradNorm);
+    const gradNorm = await this.#gradients.clip(maxGradNorm);
     const isUsable = Number.isFinite(gradNorm);
-    if (isUsable) await this.#optimizer.step(this.#gradients, learningRate, signal);
+    if (isUsable) await this.#optimizer.step(this.#gradients.value, learningRate, signal);
     return {
       loss: total,
       gradNorm,

@@ -3,7 +3,14 @@
  * and device; no other session needs to live as long as the tensors do.
  */
 import { Fr1Error } from '../../errors/fr1-error.ts';
-import { type DeviceBuffer, type DeviceTensor, type DType, float32, type HostTensor } from '../tensor.ts';
+import {
+  type DeviceBuffer,
+  type DeviceTensor,
+  type DType,
+  type HostTensor,
+  int32,
+  type TensorData,
+} from '../tensor.ts';
 import { byteLengthOf } from './check-values.ts';
 import { type DeviceProvider, MEMORY_NAME } from './device-options.ts';
 import { checkStatus, type OrtApi, outPointer, type Pointer, takeMessage } from './ort-api.ts';
@@ -28,7 +35,7 @@ export class CApiDeviceMemory implements DeviceMemory {
   readonly #allocator: Pointer;
   readonly #buffers = new Set<DeviceBuffer>();
 
-  /** @param copier a session of the device with y = x over float32 [n] */
+  /** @param copier a session of the device with y = x over int32 [n] */
   constructor(api: OrtApi, device: string, copier: Session & { readonly handle: Pointer }, memoryInfo: Pointer) {
     this.#api = api;
     this.#device = device;
@@ -44,15 +51,17 @@ export class CApiDeviceMemory implements DeviceMemory {
     return { dtype, shape, buffer: this.#buffer(byteLengthOf(dtype, shape)) };
   }
 
-  async upload(from: HostTensor<'float32'>, to = this.allocate('float32', from.shape)) {
-    const size = from.data.length;
-    if (size > 0) await this.#copier.run({ x: float32([size], from.data) }, { y: { ...to, shape: [size] } });
+  async upload<D extends DType>(from: HostTensor<D>, to = this.allocate(from.dtype, from.shape)) {
+    const words = wordsOf(from.data);
+    const shape = [words.length];
+    if (words.length > 0) await this.#copier.run({ x: int32(shape, words) }, { y: { ...to, dtype: 'int32', shape } });
     return to;
   }
 
-  async download(from: DeviceTensor<'float32'>, to: HostTensor<'float32'>): Promise<void> {
-    const size = to.data.length;
-    if (size > 0) await this.#copier.run({ x: { ...from, shape: [size] } }, { y: float32([size], to.data) });
+  async download<D extends DType>(from: DeviceTensor<D>, to: HostTensor<D>): Promise<void> {
+    const words = new Int32Array(to.data.buffer, to.data.byteOffset, to.data.byteLength / 4);
+    const shape = [words.length];
+    if (words.length > 0) await this.#copier.run({ x: { ...from, dtype: 'int32', shape } }, { y: int32(shape, words) });
   }
 
   /** Frees every tensor. */
@@ -62,9 +71,11 @@ export class CApiDeviceMemory implements DeviceMemory {
     await this.#copier.release();
   }
 
-  #buffer(byteLength: number): DeviceBuffer {
+  /** Whole words, so that elements of any type are copied as words. */
+  #buffer(bytes: number): DeviceBuffer {
+    const byteLength = Math.max(16, Math.ceil(bytes / 4) * 4);
     const out = new BigUint64Array(1);
-    const message = takeMessage(this.#api.allocatorAlloc(this.#allocator, Math.max(16, byteLength), out));
+    const message = takeMessage(this.#api.allocatorAlloc(this.#allocator, byteLength, out));
     if (message !== undefined || out[0] === 0n) {
       throw new Fr1Error(
         'DEVICE_MEMORY',
@@ -87,4 +98,13 @@ export class CApiDeviceMemory implements DeviceMemory {
     this.#buffers.add(buffer);
     return buffer;
   }
+}
+
+/** The bytes of an array as words of 4 bytes, padded with zeros; a copy only where it must be one. */
+function wordsOf(data: TensorData): Int32Array {
+  const { buffer, byteOffset, byteLength } = data;
+  if (byteOffset % 4 === 0 && byteLength % 4 === 0) return new Int32Array(buffer, byteOffset, byteLength / 4);
+  const words = new Int32Array(Math.ceil(byteLength / 4));
+  new Uint8Array(words.buffer).set(new Uint8Array(buffer, byteOffset, byteLength));
+  return words;
 }

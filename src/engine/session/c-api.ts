@@ -380,11 +380,11 @@ class CApiSession implements Session {
   }
 }
 
-/** y = x over float32 [n]. */
+/** y = x over int32 [n]. */
 function copyModel(): Uint8Array {
   const value = (name: string) => ({
     name,
-    type: { tensorType: { elemType: ELEMENT_TYPE.float32, shape: { dim: [{ dimParam: 'n' }] } } },
+    type: { tensorType: { elemType: ELEMENT_TYPE.int32, shape: { dim: [{ dimParam: 'n' }] } } },
   });
   return encodeModel({
     irVersion: 10,

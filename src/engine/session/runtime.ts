@@ -64,10 +64,10 @@ export interface Session {
 export interface DeviceMemory {
   /** A tensor whose elements are undefined until they are written. @throws DEVICE_MEMORY */
   allocate<D extends DType>(dtype: D, shape: readonly number[]): DeviceTensor<D>;
-  /** Copies elements to the device, into `to` or into a new tensor. float32 only. */
-  upload(from: HostTensor<'float32'>, to?: DeviceTensor<'float32'>): Promise<DeviceTensor<'float32'>>;
-  /** Copies elements to the host. float32 only. */
-  download(from: DeviceTensor<'float32'>, to: HostTensor<'float32'>): Promise<void>;
+  /** Copies elements to the device, into `to` or into a new tensor. */
+  upload<D extends DType>(from: HostTensor<D>, to?: DeviceTensor<D>): Promise<DeviceTensor<D>>;
+  /** Copies the first elements of a tensor to the host, as many as `to` has, in whole words of 4 bytes. */
+  download<D extends DType>(from: DeviceTensor<D>, to: HostTensor<D>): Promise<void>;
 }
 
 export interface Runtime {

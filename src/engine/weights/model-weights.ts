@@ -5,7 +5,8 @@
 import { Fr1Error } from '../../errors/fr1-error.ts';
 import type { LoraLayer, WeightLayout } from '../nn/model-graph.ts';
 import { ParameterStore } from '../optim/parameter-store.ts';
-import type { HostTensor } from '../tensor.ts';
+import type { SessionSource } from '../program.ts';
+import type { HostTensor, Tensor } from '../tensor.ts';
 import type { FloatDType } from './convert.ts';
 
 /** Weights that are not trained. What `find` returns may be a view of a mapped file. */
@@ -36,6 +37,7 @@ export class ModelWeights implements WeightLayout {
   readonly frozen: FrozenWeights;
   /** Linear layers with an adapter; its matrices are among the weights. */
   readonly adapters: ReadonlyMap<string, LoraLayer>;
+  #frozenOnDevice: Promise<ReadonlyMap<string, Tensor>> | undefined;
 
   constructor(
     trained: ParameterStore,
@@ -52,8 +54,24 @@ export class ModelWeights implements WeightLayout {
     return new ModelWeights(new ParameterStore([]), frozen, adapters);
   }
 
+  /** The weight of that name in host memory. */
   find(name: string): HostTensor<FloatDType> | undefined {
     return this.trained.find(name) ?? this.frozen.find(name);
+  }
+
+  /** Where graphs that run on a source's device find the weights: copied there once, or in host memory. */
+  async finder(source: SessionSource): Promise<(name: string) => Tensor | undefined> {
+    const trained = await this.trained.onDevice(source);
+    if (trained === undefined) return (name) => this.find(name);
+    this.#frozenOnDevice ??= this.#placeFrozen(source);
+    const frozen = await this.#frozenOnDevice;
+    return (name) => trained.find(name) ?? frozen.get(name);
+  }
+
+  async #placeFrozen({ memory }: SessionSource): Promise<ReadonlyMap<string, Tensor>> {
+    const placed = new Map<string, Tensor>();
+    for (const name of this.frozen.names) placed.set(name, await memory!.upload(this.frozen.find(name)!));
+    return placed;
   }
 
   /** @throws TENSOR_UNKNOWN */

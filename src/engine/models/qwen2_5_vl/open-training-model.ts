@@ -65,7 +65,10 @@ export async function openTrainingModel(
     return {
       model: new TrainingModel(source, base.config, weights),
       processor,
-      save: (to, dtype) => saveCheckpoint(to, { config: base.rawConfig, tensors, dtype, copyFrom: base.dir }),
+      save: async (to, dtype) => {
+        await weights.trained.pull();
+        await saveCheckpoint(to, { config: base.rawConfig, tensors, dtype, copyFrom: base.dir });
+      },
     };
   }
   const start = training.kind === 'continue' ? continuedAdapter(folder, dir) : newAdapter(folder, dir, training);
@@ -74,7 +77,10 @@ export async function openTrainingModel(
   return {
     model: new TrainingModel(source, base.config, weights),
     processor,
-    save: (to, dtype) => saveAdapted(to, base, adapter, { dtype }),
+    save: async (to, dtype) => {
+      await weights.trained.pull();
+      await saveAdapted(to, base, adapter, { dtype });
+    },
   };
 }
 

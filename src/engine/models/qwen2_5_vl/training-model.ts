@@ -1,5 +1,5 @@
 /**
- * A Qwen2.5-VL model with weights in host memory: log-probabilities of target tokens, and gradients of a loss over them.
+ * A Qwen2.5-VL model that is trained: log-probabilities of target tokens, and gradients of a loss over them.
  *
  * The loss is a function of the targets' log-probabilities; recipes give it as a graph (`LossBuilder`).
  */
@@ -9,9 +9,12 @@ import type { Graph, Value } from '../../autodiff/graph.ts';
 import { dropoutFeeds } from '../../nn/dropout.ts';
 import { ModelGraph, type WeightLayout } from '../../nn/model-graph.ts';
 import { TokenLogProb } from '../../ops/token-log-prob.ts';
+import type { DeviceParameters } from '../../optim/device-parameters.ts';
+import { vectorOutputs } from '../../optim/gradient-vectors.ts';
+import { type DeviceGradients, type GradientBuffer, GradientSum, isOnHost } from '../../optim/gradients.ts';
 import { type FlatBuffer, ParameterStore, type StoredParameter } from '../../optim/parameter-store.ts';
 import { type Feeds, Program, type SessionSource } from '../../program.ts';
-import type { HostTensor, Tensor } from '../../tensor.ts';
+import { type HostTensor, int64, type Tensor } from '../../tensor.ts';
 import { ModelWeights } from '../../weights/model-weights.ts';
 import type { Batch } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
@@ -87,7 +90,7 @@ export class TrainingModel {
       const { graph, logProbs } = logProbGraph(this.config, batch.visionKind, this.weights);
       return { graph, outputs: { log_probs: logProbs } };
     });
-    const result = await program.run(this.#feeds(program, batch.feeds), { signal });
+    const result = await program.run(await this.#feeds(program, batch.feeds), { signal });
     return result['log_probs']!.data as Float32Array;
   }
 
@@ -102,11 +105,53 @@ export class TrainingModel {
     batch: Batch,
     loss: LossBuilder,
     inputs: Feeds,
+    gradients: GradientBuffer,
+    options: StepOptions = {},
+  ): Promise<LossResult> {
+    return isOnHost(gradients)
+      ? this.#gradientsOnHost(batch, loss, inputs, gradients, options)
+      : this.#gradientsOnDevice(batch, loss, inputs, gradients, options);
+  }
+
+  /** A sum for the gradients of this model's updates, where its weights are. */
+  async gradientSum(): Promise<GradientSum> {
+    return new GradientSum(this.store, await this.store.onDevice(this.#source));
+  }
+
+  async #gradientsOnDevice(
+    batch: Batch,
+    loss: LossBuilder,
+    inputs: Feeds,
+    { parts }: DeviceGradients,
+    { noise, signal }: StepOptions,
+  ): Promise<LossResult> {
+    const device = (await this.store.onDevice(this.#source)) as DeviceParameters;
+    const hasDropout = this.#hasDropout(noise);
+    const key = `loss-on-device:${loss.key}:${batch.visionKind}${hasDropout ? ':dropout' : ''}`;
+    const program = await this.#program(key, () => {
+      const { graph, logProbs } = logProbGraph(this.config, batch.visionKind, this.weights, { hasDropout });
+      const built = loss.build(graph, logProbs);
+      const outputs: Record<string, Value> = { loss: built.loss, ...vectorOutputs(built.loss, device.groups) };
+      for (const [name, value] of Object.entries(built.terms ?? {})) outputs[`term:${name}`] = value;
+      return { graph, outputs };
+    });
+    const into = Object.fromEntries(parts.map((part, i) => [`gradients:${i}`, part]));
+    const ids = batch.feeds['ids']!.data as Int32Array;
+    const rows = { ids_rows: int64([ids.length, 1], ids) };
+    const random = noise && hasDropout ? dropoutFeeds(program.feeds, batch.feeds, noise) : {};
+    const feeds = await this.#feeds(program, { ...batch.feeds, ...rows, ...inputs, ...random });
+    return lossResult(await program.run(feeds, { into, signal }));
+  }
+
+  async #gradientsOnHost(
+    batch: Batch,
+    loss: LossBuilder,
+    inputs: Feeds,
     gradients: FlatBuffer,
-    { noise, signal }: StepOptions = {},
+    { noise, signal }: StepOptions,
   ): Promise<LossResult> {
     const trained = this.store.parameters.map(({ name }) => name);
-    const hasDropout = noise !== undefined && [...this.weights.adapters.values()].some(({ dropout }) => dropout > 0);
+    const hasDropout = this.#hasDropout(noise);
     const program = await this.#program(`loss:${loss.key}:${batch.visionKind}${hasDropout ? ':dropout' : ''}`, () => {
       const { graph, logProbs } = logProbGraph(this.config, batch.visionKind, this.weights, { hasDropout });
       const built = loss.build(graph, logProbs);
@@ -131,17 +176,20 @@ export class TrainingModel {
       written.add(name);
     }
     for (const name of trained) if (!written.has(name)) this.store.view(gradients, name).data.fill(0);
-    const random = hasDropout ? dropoutFeeds(program.feeds, batch.feeds, noise) : {};
-    const result = await program.run(this.#feeds(program, { ...batch.feeds, ...inputs, ...random }), { into, signal });
+    const random = noise && hasDropout ? dropoutFeeds(program.feeds, batch.feeds, noise) : {};
+    const feeds = await this.#feeds(program, { ...batch.feeds, ...inputs, ...random });
+    const result = await program.run(feeds, { into, signal });
     const ids = batch.feeds['ids']!.data as Int32Array;
-    const terms: Record<string, HostTensor> = {};
     for (const [output, tensor] of Object.entries(result)) {
-      if (output.startsWith('term:')) terms[output.slice('term:'.length)] = tensor;
       if (!output.startsWith('rows:')) continue;
       const name = output.slice(output.indexOf(':', 'rows:'.length) + 1);
       addRows(this.store.view(gradients, name).data, ids, tensor.data as Float32Array, tensor.shape[1]!);
     }
-    return { loss: Number(result['loss']!.data[0]), terms };
+    return lossResult(result);
+  }
+
+  #hasDropout(noise: StepOptions['noise']): boolean {
+    return noise !== undefined && [...this.weights.adapters.values()].some(({ dropout }) => dropout > 0);
   }
 
   async release(): Promise<void> {
@@ -149,10 +197,11 @@ export class TrainingModel {
     this.#programs.clear();
   }
 
-  #feeds(program: Program, feeds: Feeds): Feeds {
+  async #feeds(program: Program, feeds: Feeds): Promise<Feeds> {
+    const find = await this.weights.finder(this.#source);
     const all: Record<string, Tensor> = {};
     for (const { name } of program.feeds) {
-      const tensor = feeds[name] ?? this.weights.find(name);
+      const tensor = feeds[name] ?? find(name);
       if (tensor) all[name] = tensor;
     }
     return all;
@@ -167,6 +216,14 @@ export class TrainingModel {
     }
     return program;
   }
+}
+
+function lossResult(result: Readonly<Record<string, HostTensor>>): LossResult {
+  const terms: Record<string, HostTensor> = {};
+  for (const [output, tensor] of Object.entries(result)) {
+    if (output.startsWith('term:')) terms[output.slice('term:'.length)] = tensor;
+  }
+  return { loss: Number(result['loss']!.data[0]), terms };
 }
 
 /** table[ids[i]] += rows[i], in order: the sum is the same on every run. */

@@ -1,0 +1,134 @@
+/**
+ * Training and generation on a device of their own memory, against the CPU. Every graph must run without falling back to
+ * the CPU. Where no WebGPU adapter is found these tests are skipped.
+ */
+import { afterAll, describe, expect, it } from 'vitest';
+import { webGpuSource } from '../../../../test/helpers/device-source.ts';
+import { fixture } from '../../../../test/helpers/fixtures.ts';
+import { bareSource } from '../../../../test/helpers/session-source.ts';
+import type { ImagePatches } from '../../generate/types.ts';
+import { tapoLossGraph } from '../../loss/tapo.ts';
+import { WEIGHTED_NLL } from '../../loss/weighted-nll.ts';
+import { AdamW } from '../../optim/adamw.ts';
+import type { SessionSource } from '../../program.ts';
+import { RandomStream } from '../../random.ts';
+import { openRuntime } from '../../session/open-runtime.ts';
+import { float32 } from '../../tensor.ts';
+import { openCheckpoint } from '../../weights/checkpoint.ts';
+import { type Batch, buildBatch, type Row } from './batch.ts';
+import type { Qwen25VLConfig } from './config.ts';
+import { TrainingModel } from './training-model.ts';
+
+const runtime = await openRuntime({ threads: 1 });
+const webGpu = await webGpuSource(runtime);
+const cpu = bareSource(runtime);
+afterAll(() => runtime.close());
+
+/** Compiling shaders takes most of the time, on lavapipe on first use up to a minute. */
+const LIMIT_MS = 240_000;
+
+function image(seed: number, height: number, width: number): ImagePatches {
+  const stream = new RandomStream('device', seed);
+  return {
+    grid: [1, height, width],
+    pixels: Float32Array.from({ length: height * width * 1176 }, () => stream.normal()),
+  };
+}
+
+/** Two rows with images of equal or different sizes, or of text only; tokens repeat. */
+function batchOf(config: Qwen25VLConfig, images: readonly ImagePatches[]): Batch {
+  const rows = [0, 1].map((i): Row => {
+    const own = images[i];
+    const units = own === undefined ? 0 : (own.grid[1] * own.grid[2]) / 4;
+    const shown = own
+      ? [config.visionStartTokenId, ...new Array(units).fill(config.imageTokenId), config.visionEndTokenId]
+      : [];
+    return {
+      prefix: [5, ...shown, 9, 9],
+      images: own ? [i] : [],
+      branches: [{ ids: [11, 12, 13, 11] }, { ids: [21, 11 + i] }],
+    };
+  });
+  return buildBatch(config, rows, images);
+}
+
+const BATCHES: readonly [string, readonly ImagePatches[]][] = [
+  ['images of one size', [image(1, 8, 8), image(2, 8, 8)]],
+  ['images of two sizes', [image(1, 8, 8), image(3, 6, 10)]],
+  ['text only', []],
+];
+
+const TAPO = tapoLossGraph({
+  clipLow: 0.2,
+  clipHigh: 0.28,
+  dualClip: 3,
+  negativeKl: { coefficient: 0.01, estimator: 'k3', clip: 10 },
+  negativeEntropy: { coefficient: 0.01 },
+  ownEntropy: { coefficient: 0.01 },
+});
+
+describe.skipIf(webGpu === undefined)('a model on WebGPU', () => {
+  it.each(['tiny_tied', 'tiny_untied'])(
+    'trains %s as on the CPU: losses, norms and weights of several updates',
+    async (name) => {
+      const checkpoint = openCheckpoint(fixture('qwen2_5_vl', name));
+      const [here, there] = [await train(cpu, checkpoint), await train(webGpu!, checkpoint)];
+      for (const [i, loss] of here.losses.entries()) expect(there.losses[i]! / loss).toBeCloseTo(1, 5);
+      for (const [i, norm] of here.norms.entries()) expect(there.norms[i]! / norm).toBeCloseTo(1, 4);
+      let squares = 0;
+      let distance = 0;
+      here.weights.forEach((value, i) => {
+        squares += (value - here.start[i]!) ** 2;
+        distance += (value - there.weights[i]!) ** 2;
+      });
+      expect(squares).toBeGreaterThan(0);
+      expect(Math.sqrt(distance / squares)).toBeLessThan(2e-2);
+    },
+    LIMIT_MS,
+  );
+});
+
+async function train(source: SessionSource, checkpoint: ReturnType<typeof openCheckpoint>) {
+  const { config } = checkpoint;
+  const model = new TrainingModel(source, config);
+  for (const { name } of checkpoint.parameters) checkpoint.readFloat32(name, model.store.tensor(name).data);
+  const start = model.store.flat.slice();
+  const optimizer = await AdamW.create(source, model.store, { weightDecay: 0.1 });
+  const gradients = await model.gradientSum();
+  const losses: number[] = [];
+  const norms: number[] = [];
+  for (let step = 0; step < 4; step++) {
+    gradients.clear();
+    for (const [, images] of BATCHES.slice(step % 2)) {
+      const batch = batchOf(config, images);
+      const weight = float32([batch.targets.length], new Float32Array(batch.targets.length).fill(0.1));
+      const { loss } = await gradients.add((into) => model.lossAndGradients(batch, WEIGHTED_NLL, { weight }, into));
+      losses.push(loss);
+    }
+    norms.push(await gradients.clip(step < 2 ? 1 : 1e9));
+    await optimizer.step(gradients.value, 1e-3);
+  }
+  const batch = batchOf(config, BATCHES[0]![1]);
+  const logProbs = await model.logProbs(batch);
+  const perToken = (value: (i: number) => number) =>
+    float32(
+      [logProbs.length],
+      logProbs.map((_, i) => value(i)),
+    );
+  const inputs = {
+    advantages: perToken((i) => (i % 2 ? 1 : -0.5)),
+    weight: perToken(() => 0.1),
+    token_weight: perToken(() => 0.1),
+    old_log_probs: perToken((i) => logProbs[i]! + 0.1 * (i % 5) - 0.2),
+    negative_log_probs: perToken((i) => logProbs[i]! - 0.1 * (i % 3)),
+  };
+  gradients.clear();
+  const { loss, terms } = await gradients.add((into) => model.lossAndGradients(batch, TAPO, inputs, into));
+  losses.push(loss, ...Object.values(terms).map(({ data }) => 1 + Number(data[0])));
+  norms.push(await gradients.clip(1));
+  await model.store.pull();
+  await optimizer.pull();
+  await model.release();
+  await optimizer.release();
+  return { losses, norms, start, weights: model.store.flat };
+}
