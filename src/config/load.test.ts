@@ -1,8 +1,8 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { exitCodeOf } from '../errors/format.ts';
+import { exitCodeOf, formatError } from '../errors/format.ts';
 import { type Fr1Error, Fr1Errors } from '../errors/fr1-error.ts';
 import { planPipeline } from '../plan/plan.ts';
 import { loadPipeline } from './load.ts';
@@ -25,137 +25,19 @@ async function problemsOf(situation: string, sets?: readonly string[]): Promise<
 }
 
 function summary({ code, at, hint }: Fr1Error): string {
-  const place = at === undefined ? 'nowhere' : at.file === 'command line' ? `--set:${at.col}` : `${at.line}:${at.col}`;
+  const file = at === undefined || path.basename(at.file) === 'pipeline.yaml' ? '' : `${path.basename(at.file)}:`;
+  const place =
+    at === undefined ? 'nowhere' : at.file === 'command line' ? `--set:${at.col}` : `${file}${at.line}:${at.col}`;
   const marked = at?.lineText === undefined ? '' : ` ${at.lineText.slice(at.col - 1, (at.endCol ?? at.col + 1) - 1)}`;
   const meant = /did you mean "(.*)"/.exec(hint ?? '')?.[1];
   return `${place} ${code}${marked}${meant === undefined ? '' : ` => ${meant}`}`;
 }
 
-/** Every problem of each situation: place, code, marked text, suggested word. */
-const SITUATIONS: readonly (readonly [situation: string, problems: readonly string[]])[] = [
-  ['alias-bomb', ['5:38 YAML_ALIAS_EXPANSION *c']],
-  ['alias-to-itself', ['1:20 YAML_ALIAS_EXPANSION *a', '3:41 YAML_ALIAS_UNKNOWN *nowhere']],
-  [
-    'bad-expression',
-    [
-      '3:50 EXPRESSION_SYNTAX  + 1',
-      "4:53 EXPRESSION_SYNTAX ('a')",
-      '5:41 EXPRESSION_SYNTAX ${{ vars.a',
-      '6:45 EXPRESSION_SYNTAX }',
-      '7:45 EXPRESSION_UNKNOWN_NAME matrix',
-      '8:51 VARIABLE_UNKNOWN __proto__',
-      '9:55 VARIABLE_UNKNOWN constructor',
-      '10:46 VALUE_TYPE vars.list',
-      '11:46 EXPRESSION_SYNTAX stages.sum.metrics.loss',
-      '12:23 EXPRESSION_UNKNOWN_NAME stages',
-    ],
-  ],
-  ['bad-indentation', ['4:5 YAML_SYNTAX w']],
-  ['bad-name', ['1:9 VALUE_INVALID "a b"', '3:3 VALUE_INVALID "1st"']],
-  ['cycle-through-three', ['5:20 STAGE_CYCLE "${{ stages.c.outputs.model }}"']],
-  ['duplicate-key', ['5:5 YAML_DUPLICATE_KEY uses']],
-  ['empty', ['1:1 KEY_MISSING #']],
-  [
-    'misplaced-artifact',
-    [
-      '1:21 EXPRESSION_UNKNOWN_NAME stages',
-      '7:14 ARTIFACT_MISPLACED ${{ stages.birds.outputs.train }}',
-      '9:51 ARTIFACT_MISPLACED stages.birds.outputs.train',
-    ],
-  ],
-  ['missing-input', ['5:14 INPUT_MISSING ./nowhere', '6:13 INPUT_INVALID ./pipeline.yaml', '8:45 INPUT_INVALID .']],
-  [
-    'missing-option',
-    [
-      '4:5 KEY_MISSING with',
-      '4:5 KEY_MISSING with',
-      '6:7 KEY_MISSING teacher',
-      '7:3 KEY_MISSING bare',
-      '7:3 KEY_MISSING bare',
-      '8:3 KEY_MISSING kindless',
-    ],
-  ],
-  ['no-stages', ['2:1 VALUE_RANGE stages']],
-  ['not-a-mapping', ['1:1 VALUE_TYPE - stages']],
-  ['not-utf8', ['1:1 PIPELINE_FILE_UNREADABLE']],
-  ['option-conflict', ['4:72 OPTION_CONFLICT 3']],
-  [
-    'out-of-range',
-    [
-      '1:7 VALUE_RANGE -1',
-      '4:41 VALUE_RANGE "${{ vars.huge }}"',
-      '4:69 VALUE_NOT_ALLOWED gren => green',
-      '7:37 VALUE_RANGE 0',
-      '7:71 VALUE_RANGE 2',
-      '8:15 VALUE_RANGE loss',
-      '8:48 VALUE_RANGE accuracy',
-    ],
-  ],
-  ['several-documents', ['3:1 YAML_MULTIPLE_DOCUMENTS ---']],
-  ['tab-indentation', ['3:1 YAML_TAB_INDENTATION \t']],
-  ['two-cycles', ['2:34 STAGE_CYCLE alone', '3:30 STAGE_CYCLE b']],
-  [
-    'unknown-key',
-    [
-      '1:1 KEY_UNKNOWN nmae => name',
-      '3:34 KEY_UNKNOWN cuont => count',
-      '3:46 KEY_UNKNOWN whit => with',
-      '9:19 KEY_UNKNOWN warmupSteps => warmUpSteps',
-      '9:35 KEY_UNKNOWN speed',
-    ],
-  ],
-  ['unknown-metric', ['6:7 METRIC_UNKNOWN acuracy => accuracy', '7:15 KEY_UNKNOWN atleast => atLeast']],
-  [
-    'unknown-reference',
-    [
-      '5:13 STAGE_UNKNOWN_NEED bird => birds',
-      '5:19 STAGE_UNKNOWN_NEED zebra',
-      '7:26 STAGE_UNKNOWN lern => learn',
-      '8:30 VARIABLE_UNKNOWN lr',
-      '9:38 OUTPUT_UNKNOWN trian => train',
-    ],
-  ],
-  ['unknown-stage-kind', ['2:18 STAGE_KIND_UNKNOWN suorce => source', '3:18 STAGE_KIND_UNKNOWN ./mine.ts']],
-  ['unreadable-yaml', ['2:41 YAML_SYNTAX ${{ vars.x }}']],
-  [
-    'unsupported-yaml',
-    [
-      '1:1 YAML_UNSUPPORTED %YAML',
-      '4:18 YAML_UNSUPPORTED !kind',
-      '4:40 YAML_UNSUPPORTED [a]',
-      '4:48 KEY_UNKNOWN 12',
-      '5:33 KEY_UNKNOWN <<',
-    ],
-  ],
-  [
-    'unused-variable',
-    ['3:3 VARIABLE_UNUSED unused', '4:3 VARIABLE_UNUSED only-by-unused', '5:3 VARIABLE_UNUSED chain'],
-  ],
-  ['variable-cycle', ['4:10 VARIABLE_CYCLE seed']],
-  [
-    'wrong-artifact-type',
-    [
-      '5:20 ARTIFACT_TYPE "${{ stages.birds.outputs.train }}"',
-      '5:82 ARTIFACT_TYPE "${{ stages.birds.outputs.test }}"',
-      '8:66 ARTIFACT_TYPE "${{ stages.birds.outputs.test }}"',
-      '11:57 ARTIFACT_TYPE "${{ stages.learn.outputs.model }}"',
-    ],
-  ],
-  [
-    'wrong-type',
-    [
-      '1:7 VALUE_TYPE one',
-      '5:20 VALUE_TYPE 2.5',
-      '5:32 VALUE_TYPE 3',
-      '5:41 VALUE_TYPE red',
-      '6:12 VALUE_TYPE birds',
-      '10:14 VALUE_TYPE 5',
-      '11:21 VALUE_TYPE "1e-4"',
-      '12:7 VALUE_TYPE batchSize',
-      '13:32 ARTIFACT_MISPLACED "${{ stages.birds.outputs.train }}"',
-    ],
-  ],
-];
+/**
+ * Wrong pipelines, a folder each: what fr1 must say stands in `expected.txt`, a line per problem with place, code, marked
+ * text and suggested word.
+ */
+const SITUATIONS = readdirSync(FIXTURES).filter((name) => name !== 'valid');
 
 /** A problem of one override of the pipeline `valid`, placed in the argument itself. */
 const OVERRIDES: readonly (readonly [set: string, problem: string])[] = [
@@ -179,15 +61,13 @@ const OVERRIDES: readonly (readonly [set: string, problem: string])[] = [
 ];
 
 describe('loadPipeline() on wrong pipelines', () => {
-  it.each(SITUATIONS)('tells every problem of %s at its place', async (situation, expected) => {
+  it.each(SITUATIONS)('tells every problem of %s at its place', async (situation) => {
     const problems = await problemsOf(situation);
-    expect(problems.map(summary)).toEqual(expected);
+    expect(problems.length).toBeGreaterThan(0);
+    const lines = problems.map((problem) => `${summary(problem)}\n`).join('');
+    expect(lines).toBe(readFileSync(path.join(FIXTURES, situation, 'expected.txt'), 'utf8'));
     expect(exitCodeOf(new Fr1Errors(problems))).toBe(2);
-  });
-
-  it('has a row for every wrong pipeline among the fixtures', () => {
-    const folders = readdirSync(FIXTURES).filter((name) => name !== 'valid');
-    expect(SITUATIONS.map(([situation]) => situation)).toEqual(folders.sort());
+    expect(formatError(new Fr1Errors(problems))).not.toMatch(/undefined|\[object/);
   });
 
   it('tells of a file that does not exist', async () => {

@@ -1,19 +1,23 @@
 /** Pipeline file -> validated pipeline. All problems are collected and told at once, each at its place. */
-import { readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { COMMAND_LINE } from '../errors/format.ts';
-import { Fr1Error, Fr1Errors, type SourcePosition } from '../errors/fr1-error.ts';
-import { didYouMean } from '../errors/nearest.ts';
+import { Fr1Error, Fr1Errors } from '../errors/fr1-error.ts';
 import type { StageDefinition } from '../run/stage-api.ts';
-import { DEFAULT_SEED, ExpressionResolver, variablesNamedIn } from './expressions.ts';
+import { DEFAULT_SEED, ExpressionResolver, type StageFacts, variablesNamedIn } from './expressions.ts';
+import { loadTree } from './extends.ts';
 import { documentChecker } from './option-schema.ts';
 import { applyOverrides } from './overrides.ts';
-import { parseYaml } from './parse-yaml.ts';
+import { readEnv } from './read-env.ts';
 import { readOptions } from './read-options.ts';
+import { readOutputs } from './read-outputs.ts';
+import { readSource } from './read-source.ts';
+import { readExpectations, readNeeds, readResources, readRetry, readTimeout, StageNames } from './read-stage.ts';
+import { type ResolvedStage, resolveDocument } from './resolve-document.ts';
 import { schemaProblems } from './schema-problems.ts';
-import { Source } from './source.ts';
-import { childOf, entryOf, type MapEntry, type TreeNode, toValue } from './tree.ts';
-import type { Expectation, Pipeline, PipelineStage, StageNeed } from './types.ts';
+import { type LoadPlugin, StageKinds } from './stage-kinds.ts';
+import { entryOf, type TreeNode, toValue } from './tree.ts';
+import type { Pipeline, PipelineStage } from './types.ts';
+import { unreachableStages } from './unreachable.ts';
 
 export interface LoadRequest {
   /** Path of the pipeline file, relative to `cwd` or absolute. */
@@ -25,234 +29,131 @@ export interface LoadRequest {
    * Finds a kind that is not among `stages`: a path or a package, relative to the absolute folder of the file that names
    * it; `undefined` when it is neither. @throws Fr1Error when there is one that cannot be used
    */
-  readonly loadPlugin?: ((uses: string, folder: string) => Promise<StageDefinition | undefined>) | undefined;
+  readonly loadPlugin?: LoadPlugin | undefined;
   readonly cwd: string;
 }
 
-/** Reads, overrides, resolves and validates a pipeline. @throws Fr1Errors with every problem, in file order */
+/** Reads, merges, overrides, expands, resolves and validates a pipeline. @throws Fr1Errors with every problem */
 export async function loadPipeline(request: LoadRequest): Promise<Pipeline> {
   const absolute = path.resolve(request.cwd, request.file);
-  const source = readSource(request.file, absolute);
-  const problems: Fr1Error[] = [];
-
-  const parsed = parseYaml(source);
-  problems.push(...parsed.problems);
-  const { root } = parsed;
-  if (root === undefined) {
-    if (problems.length === 0) {
+  const { root, source, problems, isComplete } = readTree(request.file, absolute);
+  if (root?.kind !== 'map') {
+    if (root !== undefined) problems.push(...documentProblems(root));
+    else if (problems.length === 0) {
       problems.push(
         new Fr1Error('KEY_MISSING', 'the pipeline is empty: "stages" is missing', { at: source.position(0) }),
       );
     }
-    throw sorted(problems);
+    throw sorted(problems, request.file);
   }
   const { sets = [] } = request;
   const resolver = new ExpressionResolver(root, sets.length === 0 ? [] : variablesNamedIn(root));
   problems.push(...applyOverrides(root, sets));
-  const kinds = new Map(request.stages.map((definition) => [definition.kind, definition]));
-  const definitions = await findDefinitions(root, resolver, kinds, request, problems);
-  const outputs = new Map([...definitions].map(([name, found]) => [name, found?.outputs ?? null]));
-  resolver.withStages(outputs);
-  const resolved = resolver.resolveDocument(parsed.problems.length === 0);
-  problems.push(...resolver.problems);
-
-  const document = toValue(resolved);
-  const { errors } = documentChecker()(document as Record<string, unknown>);
-  problems.push(...schemaProblems(errors, { root: resolved, prefix: '', keyWord: 'key' }));
-
   const folder = path.dirname(absolute);
-  const stages: PipelineStage[] = [];
-  const stageEntries = mapEntries(childOf(resolved, 'stages'));
-  for (const entry of stageEntries) {
-    const definition = definitions.get(entry.key);
-    const needs = readNeeds(entry, stageEntries, problems);
-    const expect = readExpectations(entry, definition ?? undefined, problems);
-    if (definition === undefined || definition === null) continue;
-    const { options, inputs } = readOptions(entry, definition, { folder, outputs, problems });
-    stages.push({
-      name: entry.key,
-      group: entry.key,
-      definition,
-      options,
-      inputs,
-      needs,
-      expect,
-      position: entry.keyAt,
-    });
-  }
-  if (problems.length > 0) throw sorted(problems);
+  const kinds = new StageKinds(request.stages, request.loadPlugin, folder, problems);
+  const resolved = await resolveDocument(root, resolver, kinds, problems);
+  problems.push(...documentProblems(resolved.document), ...resolved.variants.flatMap(documentProblems));
 
-  const { name, seed, vars } = document as { name?: string; seed?: number; vars?: Record<string, unknown> };
+  const surroundings = {
+    folder,
+    stages: resolved.facts,
+    names: new StageNames(resolved.facts),
+    resolver,
+    problems,
+  };
+  const stages = resolved.stages.flatMap((stage) => readStage(stage, surroundings));
+  const vars = resolved.vars(isComplete);
+  const env = readEnv(resolved.env, problems);
+  const outputs = readOutputs(resolved.outputs, absolute, problems);
+  if (problems.length === 0) resolver.checkSecretsUsed(env);
+  problems.push(...resolver.problems);
+  if (problems.length === 0) problems.push(...unreachableStages(stages));
+  if (problems.length > 0) throw sorted(problems, request.file);
+
+  const { name, seed } = toValue(resolved.document) as { name?: string; seed?: number };
   return {
     file: request.file,
     folder,
     name: name ?? path.basename(absolute, path.extname(absolute)),
     seed: seed ?? DEFAULT_SEED,
-    vars: vars ?? {},
-    env: [],
-    outputs: [],
+    vars: vars === undefined ? {} : (toValue(vars) as Record<string, unknown>),
+    env,
+    outputs,
     stages,
   };
 }
 
-function readSource(file: string, absolute: string): Source {
-  const fail = (
-    code: 'PIPELINE_FILE_MISSING' | 'PIPELINE_FILE_UNREADABLE',
-    message: string,
-    hint?: string,
-    cause?: unknown,
-  ) => new Fr1Errors([new Fr1Error(code, message, { at: { file, line: 1, col: 1 }, hint, cause })]);
-  let bytes: Uint8Array;
+function readTree(file: string, absolute: string) {
   try {
-    if (statSync(absolute).isDirectory()) {
-      throw fail('PIPELINE_FILE_UNREADABLE', `${file} is a folder`, 'name the pipeline file in it');
-    }
-    bytes = readFileSync(absolute);
-  } catch (cause) {
-    if (cause instanceof Fr1Errors) throw cause;
-    const { code, message } = cause as NodeJS.ErrnoException;
-    if (code === 'ENOENT' || code === 'ENOTDIR') {
-      throw fail('PIPELINE_FILE_MISSING', `there is no file ${file}`, 'paths start at the current folder', cause);
-    }
-    throw fail('PIPELINE_FILE_UNREADABLE', `${file} cannot be read: ${message}`, undefined, cause);
-  }
-  try {
-    return new Source(file, new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-  } catch (cause) {
-    throw fail('PIPELINE_FILE_UNREADABLE', `${file} is not UTF-8 text`, 'save the file in the encoding UTF-8', cause);
+    const source = readSource(file, absolute, {
+      missing: 'PIPELINE_FILE_MISSING',
+      unreadable: 'PIPELINE_FILE_UNREADABLE',
+      at: { file, line: 1, col: 1 },
+      hint: 'paths start at the current folder',
+    });
+    const { root, problems } = loadTree(source, absolute);
+    return { root, source, problems: [...problems], isComplete: problems.length === 0 };
+  } catch (problem) {
+    if (problem instanceof Fr1Error) throw new Fr1Errors([problem]);
+    throw problem;
   }
 }
 
-/** The definition behind each `uses`; `null` where the kind is unknown or absent. */
-async function findDefinitions(
-  root: TreeNode,
-  resolver: ExpressionResolver,
-  kinds: ReadonlyMap<string, StageDefinition>,
-  request: LoadRequest,
-  problems: Fr1Error[],
-): Promise<Map<string, StageDefinition | null>> {
-  const definitions = new Map<string, StageDefinition | null>();
-  for (const { key, value } of mapEntries(childOf(root, 'stages'))) {
-    definitions.set(key, null);
-    const uses = entryOf(value, 'uses');
-    if (uses === undefined) continue;
-    uses.value = resolver.resolve(uses.value, 'uses');
-    if (uses.value.kind !== 'scalar' || typeof uses.value.value !== 'string' || uses.value.value === '') continue;
-    const kind = uses.value.value;
-    const definition = kinds.get(kind) ?? (await findPlugin(kind, uses.value.at, request, problems));
-    if (definition === null) continue;
-    if (definition === undefined) {
-      problems.push(
-        new Fr1Error('STAGE_KIND_UNKNOWN', `stage "${key}" uses "${kind}", but there is no such kind of stage`, {
-          at: uses.value.at,
-          hint: didYouMean(kind, [...kinds.keys()], 'kinds'),
-        }),
-      );
-    } else {
-      const written = childOf(value, 'with');
-      definitions.set(key, definition.forOptions?.(written && toValue(written)) ?? definition);
-    }
-  }
-  return definitions;
+function documentProblems(root: TreeNode): Fr1Error[] {
+  const { errors } = documentChecker()(toValue(root) as Record<string, unknown>);
+  return schemaProblems(errors, { root, prefix: '', keyWord: 'key' });
 }
 
-/** The plugin of that name; `undefined` when there is none, `null` when it cannot be used, which is then reported. */
-async function findPlugin(
-  uses: string,
-  at: SourcePosition,
-  { file, cwd, loadPlugin }: LoadRequest,
-  problems: Fr1Error[],
-): Promise<StageDefinition | undefined | null> {
-  const named = at.file === COMMAND_LINE ? file : at.file;
-  try {
-    return await loadPlugin?.(uses, path.dirname(path.resolve(cwd, named)));
-  } catch (error) {
-    if (!(error instanceof Fr1Error)) throw error;
-    const { code, message, hint, cause } = error;
-    problems.push(new Fr1Error(code, message, { at, hint, cause }));
-    return null;
-  }
+interface StageSurroundings {
+  readonly folder: string;
+  readonly stages: ReadonlyMap<string, StageFacts>;
+  readonly names: StageNames;
+  readonly resolver: ExpressionResolver;
+  readonly problems: Fr1Error[];
 }
 
-function readNeeds(stage: MapEntry, stages: readonly MapEntry[], problems: Fr1Error[]): StageNeed[] {
-  const list = childOf(stage.value, 'needs');
-  const needs: StageNeed[] = [];
-  for (const item of list?.kind === 'seq' ? list.items : []) {
-    if (item.kind !== 'scalar' || typeof item.value !== 'string') continue;
-    const name = item.value;
-    if (stages.some(({ key }) => key === name)) {
-      needs.push({ stage: name, position: item.at });
-      continue;
-    }
-    const known = stages.map(({ key }) => key).filter((key) => key !== stage.key);
-    problems.push(
-      new Fr1Error('STAGE_UNKNOWN_NEED', `stage "${stage.key}" needs "${name}", but no stage has that name`, {
-        at: item.at,
-        hint: didYouMean(name, known, 'stages'),
-      }),
-    );
-  }
-  return needs;
-}
-
-function readExpectations(
-  stage: MapEntry,
-  definition: StageDefinition | undefined,
-  problems: Fr1Error[],
-): Expectation[] {
-  const known = definition?.metrics;
-  return mapEntries(childOf(stage.value, 'expect')).map(({ key, keyAt, value }) => {
-    if (known !== undefined && !known.includes(key)) {
-      problems.push(
-        new Fr1Error('METRIC_UNKNOWN', `stage "${stage.key}" returns no metric "${key}"`, {
-          at: keyAt,
-          hint: didYouMean(key, known, 'its metrics'),
-        }),
-      );
-    }
-    const { atLeast, atMost } = bounds(value);
-    if (atLeast !== undefined && atMost !== undefined && atLeast > atMost) {
-      problems.push(
-        new Fr1Error('VALUE_RANGE', `no value of "${key}" is at least ${atLeast} and at most ${atMost}`, { at: keyAt }),
-      );
-    }
-    return {
-      metric: key,
-      ...(atLeast !== undefined && { atLeast }),
-      ...(atMost !== undefined && { atMost }),
-      position: keyAt,
-    };
-  });
-}
-
-function bounds(node: TreeNode): { atLeast?: number; atMost?: number } {
-  const read = (key: string) => {
-    const bound = childOf(node, key);
-    return bound?.kind === 'scalar' && typeof bound.value === 'number' ? bound.value : undefined;
+/** One stage or cell; none where its kind is unknown, which is told already. */
+function readStage({ entry, definition, cell }: ResolvedStage, surroundings: StageSurroundings): PipelineStage[] {
+  const { names, resolver, problems } = surroundings;
+  const condition = entryOf(entry.value, 'if');
+  const runsIf = condition && resolver.condition(condition.value, cell);
+  const retry = readRetry(entry, problems);
+  const timeoutMs = readTimeout(entry, problems);
+  const resources = readResources(entry, problems);
+  const rest = {
+    needs: readNeeds(entry, names, problems),
+    expect: readExpectations(entry, definition ?? undefined, names, problems),
+    ...(runsIf && { if: runsIf }),
+    ...(retry && { retry }),
+    ...(timeoutMs !== undefined && { timeoutMs }),
+    ...(resources && { resources }),
+    position: entry.keyAt,
   };
-  const atLeast = read('atLeast');
-  const atMost = read('atMost');
-  return { ...(atLeast !== undefined && { atLeast }), ...(atMost !== undefined && { atMost }) };
+  if (definition === null) return [];
+  const matrix = cell && Object.fromEntries([...cell.values].map(([axis, value]) => [axis, toValue(value)]));
+  const { options, inputs } = readOptions(entry, definition, surroundings);
+  return [
+    { name: cell?.id ?? entry.key, group: entry.key, ...(matrix && { matrix }), definition, options, inputs, ...rest },
+  ];
 }
 
-function mapEntries(node: TreeNode | undefined): readonly MapEntry[] {
-  return node?.kind === 'map' ? node.entries : [];
-}
-
-/** File order, the command line last; the same problem is told once. */
-function sorted(problems: readonly Fr1Error[]): Fr1Errors {
+/** The file's own problems in its order, then those of files that it extends, the command line last; each told once. */
+function sorted(problems: readonly Fr1Error[], file: string): Fr1Errors {
   const unique = new Map<string, Fr1Error>();
   for (const problem of problems) {
     const key = JSON.stringify([problem.code, problem.message, problem.at?.file, problem.at?.line, problem.at?.col]);
     if (!unique.has(key)) unique.set(key, problem);
   }
-  const rank = ({ at }: Fr1Error): readonly [number, number, number] =>
-    at === undefined ? [2, 0, 0] : [at.file === COMMAND_LINE ? 1 : 0, at.line, at.col];
+  const files = [...new Set(problems.map(({ at }) => at?.file))].filter((each) => each !== file).sort();
+  const rank = ({ at }: Fr1Error): readonly number[] => {
+    if (at === undefined) return [files.length + 2, 0, 0];
+    const place = at.file === file ? 0 : at.file === COMMAND_LINE ? files.length + 1 : 1 + files.indexOf(at.file);
+    return [place, at.line, at.col];
+  };
   return new Fr1Errors(
-    [...unique.values()].sort((a, b) => {
-      const [a0, a1, a2] = rank(a);
-      const [b0, b1, b2] = rank(b);
-      return a0 - b0 || a1 - b1 || a2 - b2;
-    }),
+    [...unique.values()]
+      .map((problem) => ({ problem, rank: rank(problem) }))
+      .sort(({ rank: a }, { rank: b }) => a[0]! - b[0]! || a[1]! - b[1]! || a[2]! - b[2]!)
+      .map(({ problem }) => problem),
   );
 }

@@ -8,7 +8,7 @@ import { type PathSegment, parsePath } from './path.ts';
 import { Source } from './source.ts';
 import { entryOf, type MapNode, type ScalarNode, type TreeNode } from './tree.ts';
 
-const DOCUMENT_KEYS = ['name', 'seed', 'vars', 'stages'];
+const DOCUMENT_KEYS = ['name', 'seed', 'vars', 'env', 'stages', 'outputs'];
 const FLAG = '--set ';
 
 /**

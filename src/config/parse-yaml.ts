@@ -96,7 +96,8 @@ class TreeBuilder {
     if (isScalar(node)) {
       const value = node.value;
       if (value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') {
-        return { kind: 'scalar', value, at, written: { source: this.#source, start, end } };
+        const written = { source: this.#source, start, end };
+        return { kind: 'scalar', value, at, written, folder: this.#source.folder };
       }
       return this.#fail('YAML_UNSUPPORTED', 'this value is of a kind that pipelines do not have', start, end);
     }

@@ -2,10 +2,11 @@
 import type { ArtifactType } from '../artifacts/types.ts';
 import { Fr1Error, type SourcePosition } from '../errors/fr1-error.ts';
 import type { StageDefinition } from '../run/stage-api.ts';
-import type { StageOutputs } from './expressions.ts';
+import type { StageFacts } from './expressions.ts';
 import { localInput } from './local-input.ts';
 import { optionChecker } from './option-schema.ts';
 import { misplacedArtifact, schemaProblems } from './schema-problems.ts';
+import { secretsNamedIn } from './secrets.ts';
 import {
   entryOf,
   FAILED,
@@ -20,10 +21,10 @@ import {
 import type { ArtifactRef, LocalInput, StageInput } from './types.ts';
 
 export interface OptionSurroundings {
-  /** Absolute folder that relative paths start at. */
+  /** Absolute folder that relative paths start at where the text has none of its own. */
   readonly folder: string;
   /** Outputs of all stages of the pipeline. */
-  readonly outputs: StageOutputs;
+  readonly stages: ReadonlyMap<string, StageFacts>;
   /** Receives what is wrong. */
   readonly problems: Fr1Error[];
 }
@@ -60,7 +61,7 @@ export function readOptions(
   const inputs: StageInput[] = [];
   for (const { pointer, accepts } of artifacts) {
     const { node } = locate(root, pointer, text.rootKeyAt);
-    const source = artifactAt(getAt(options, pointer), pointer, accepts, node.at, text, surroundings);
+    const source = artifactAt(getAt(options, pointer), pointer, accepts, node, text, surroundings);
     if (source instanceof Fr1Error) {
       found.push(source);
       continue;
@@ -80,13 +81,20 @@ function artifactAt(
   value: unknown,
   pointer: string,
   accepts: readonly ArtifactType[],
-  at: SourcePosition,
+  node: TreeNode,
   { stage: owner, prefix }: OptionText,
-  { folder, outputs }: OptionSurroundings,
+  { folder, stages }: OptionSurroundings,
 ): ArtifactRef | LocalInput | Fr1Error {
   const name = pointerSegments(pointer).join('.');
+  const { at } = node;
   if (!isArtifactRef(value)) {
-    const input = localInput(String(value), accepts, folder);
+    if (secretsNamedIn(String(value)).length > 0) {
+      return new Fr1Error('ENV_MISPLACED', `${prefix}option "${name}" is a path, and a secret cannot be part of it`, {
+        at,
+      });
+    }
+    const ownFolder = node.kind === 'scalar' ? node.folder : undefined;
+    const input = localInput(String(value), accepts, ownFolder ?? folder);
     if (!('problem' in input)) return input;
     return new Fr1Error(input.problem, `${prefix}option "${name}": ${input.message}`, { at, hint: input.hint });
   }
@@ -94,8 +102,8 @@ function artifactAt(
   const output = `stages.${value.stage}.outputs.${value.output}`;
   const wanted = accepts.join(' or ');
   const message = `option "${name}" takes an artifact of type ${wanted}, but ${output} is of type ${value.type}`;
-  const fitting = [...outputs].flatMap(([stage, specs]) =>
-    Object.entries(specs ?? {})
+  const fitting = [...stages].flatMap(([stage, { outputs }]) =>
+    Object.entries(outputs ?? {})
       .filter(([, { type }]) => accepts.includes(type) && stage !== owner)
       .map(([each]) => `stages.${stage}.outputs.${each}`),
   );

@@ -4,10 +4,13 @@ import type { SourcePosition } from '../errors/fr1-error.ts';
 export class Source {
   readonly file: string;
   readonly text: string;
+  /** Absolute folder that relative paths in the text start at; the command line has none. */
+  readonly folder: string | undefined;
   readonly #lineStarts: readonly number[];
 
-  constructor(file: string, text: string) {
+  constructor(file: string, text: string, folder?: string) {
     this.file = file;
+    this.folder = folder;
     this.text = text;
     const starts = [0];
     for (let at = text.indexOf('\n'); at !== -1; at = text.indexOf('\n', at + 1)) starts.push(at + 1);

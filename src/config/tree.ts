@@ -15,6 +15,8 @@ export interface ScalarNode extends Placed {
   readonly value: string | number | boolean | null;
   /** The written form, for positions inside of it. */
   readonly written?: { readonly source: Source; readonly start: number; readonly end: number };
+  /** Absolute folder of the file that it was written in, which a relative path starts at. */
+  readonly folder?: string | undefined;
 }
 
 export interface MapNode extends Placed {
@@ -137,7 +139,7 @@ export function moved(node: TreeNode, place: SourcePosition, via: string): TreeN
   const at = node.at.file === COMMAND_LINE ? node.at : place;
   switch (node.kind) {
     case 'scalar':
-      return { kind: 'scalar', value: node.value, at, via };
+      return { kind: 'scalar', value: node.value, at, via, folder: node.folder };
     case 'seq':
       return { kind: 'seq', items: node.items.map((item) => moved(item, place, via)), at, via };
     case 'map':

@@ -92,9 +92,13 @@ export const CATALOGUE = {
     explanation:
       'A matrix has no cells left, too many, or an `include` or `exclude` that names an axis or value it does not have.',
   },
+  EXPRESSION_TYPE: {
+    exit: 2,
+    explanation: 'An operator or function of an expression is given a value of a kind that it does not take.',
+  },
   CONDITION_INVALID: {
     exit: 2,
-    explanation: 'The `if` of a stage is not true or false, or compares values that cannot be compared.',
+    explanation: 'The `if` of a stage is not true or false, or compares a metric that the other stage did not return.',
   },
   STAGE_UNREACHABLE: {
     exit: 2,

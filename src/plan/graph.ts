@@ -28,6 +28,10 @@ export function graphOf(stages: readonly PipelineStage[]): Graph {
         }
       }
       for (const need of stage.needs) add({ to: need.stage, position: need.position, reason: 'needs' });
+      for (const to of stage.if?.stages ?? []) add({ to, position: stage.if!.position, reason: 'if' });
+      for (const { betterThan, position } of stage.expect) {
+        if (betterThan !== undefined) add({ to: betterThan.stage, position, reason: 'expect' });
+      }
       return [stage.name, [...edges.values()]];
     }),
   );

@@ -93,7 +93,7 @@ describe('planPipeline()', () => {
 
   it('fails when a forced stage is left out', () => {
     expect(codes(() => planPipeline(FILE, { only: ['base'], force: ['tapo'] }))).toEqual([
-      'SELECTION_NOT_PLANNED add tapo to --only, or leave it out of --force',
+      'SELECTION_NOT_PLANNED change --only, --from or --until, or leave it out of --force',
     ]);
   });
 
