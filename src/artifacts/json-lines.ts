@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { Fr1Error } from '../errors/fr1-error.ts';
 
 /** Turns a parsed line into a row, or says in a few words what is wrong with it. */
-export type RowParser<Row> = (value: unknown) => Row | RowProblem;
+export type RowParser<Row> = (value: unknown, line: number) => Row | RowProblem;
 
 export interface RowProblem {
   readonly problem: string;
@@ -26,7 +26,7 @@ export async function readJsonLines<Row extends object>(file: string, parse: Row
     } catch (cause) {
       throw new Fr1Error('DATA_ROW_INVALID', `the row is not JSON: ${(cause as Error).message}`, { at, cause });
     }
-    const row = parse(value);
+    const row = parse(value, at.line);
     if ('problem' in row) throw new Fr1Error('DATA_ROW_INVALID', `${rowName(value)}: ${row.problem}`, { at });
     rows.push(row);
   }

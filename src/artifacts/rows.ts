@@ -39,7 +39,7 @@ export async function readImageData(folder: string): Promise<Dataset<ImageRow>> 
  * @throws DATA_UNREADABLE and DATA_ROW_INVALID as {@link readImageData}
  */
 export async function readTripletData(folder: string): Promise<Dataset<TripletRow>> {
-  const texts = ['anchor', 'positive', 'negative', 'question', 'label', 'negativeLabel'];
+  const texts = ['anchor', 'positive', 'negative', 'question', 'label'];
   const rows = await readRows<TripletRow>(folder, texts, ['anchor', 'positive', 'negative'], (row) =>
     row['label'] === row['negativeLabel']
       ? { problem: `its negative is of the class of its anchor, "${row['label']}"` }
@@ -55,8 +55,16 @@ export async function writeDataset(
   rows: readonly (ImageRow | EvalRow | TripletRow)[],
 ): Promise<void> {
   await mkdir(folder, { recursive: true });
-  const { name, superCategory, split, classes } = info;
-  const full: DatasetInfo = { name, superCategory, split, classes, rows: rows.length };
+  const { name, superCategory, split, classes, groups, choices } = info;
+  const full: DatasetInfo = {
+    name,
+    superCategory,
+    split,
+    classes,
+    rows: rows.length,
+    ...(groups && { groups }),
+    ...(choices && { choices }),
+  };
   await writeFile(path.join(folder, 'dataset.json'), `${JSON.stringify(full, null, 2)}\n`);
   await writeJsonLines(path.join(folder, 'rows.jsonl'), rows);
 }

@@ -36,6 +36,10 @@ export interface DatasetInfo {
   readonly split: 'train' | 'seen' | 'unseen';
   readonly classes: readonly string[];
   readonly rows: number;
+  /** Groups that a class belongs to, coarse before fine, where they are known. */
+  readonly groups?: Readonly<Record<string, readonly string[]>>;
+  /** By which choices the rows were made, for the record. */
+  readonly choices?: Readonly<Record<string, string | number | boolean>>;
 }
 
 export interface ImageRow {
@@ -63,7 +67,8 @@ export interface TripletRow {
   readonly negative: string;
   readonly question: string;
   readonly label: string;
-  readonly negativeLabel: string;
+  /** Absent where the data was made elsewhere and does not tell. */
+  readonly negativeLabel?: string;
 }
 
 /** One element of data.json of sft-data. */

@@ -85,6 +85,7 @@ describe('dataset', () => {
       rlImages: 24,
       seenTestImages: 20,
       unseenTestImages: 20,
+      leftOut: 0,
     });
     expect([made.sft.length, made.rl.length, made.seen.length, made.unseen.length]).toEqual([16, 24, 20, 20]);
     expect(made.lastProgress).toEqual({ done: 80, total: 80, unit: 'images' });

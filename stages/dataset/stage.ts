@@ -1,180 +1,160 @@
-/** Makes a dataset of seen and unseen classes. The sources are under src/worlds; this file knows how splits are laid out. */
-import { mkdir, writeFile } from 'node:fs/promises';
-import path from 'node:path';
-import { writeDataset } from '../../src/artifacts/rows.ts';
-import type { DatasetInfo, EvalRow, ImageRow } from '../../src/artifacts/types.ts';
-import { RandomStream } from '../../src/engine/random.ts';
+/**
+ * Makes a dataset of seen and unseen classes, or takes over rows that were made elsewhere. Each group of sources has a file
+ * of its own; this one chooses among them and knows which options mean something for which source.
+ */
 import { loadStageSchema } from '../../src/run/load-schema.ts';
-import { defineStage, type StageContext } from '../../src/run/stage-api.ts';
-import { distractors } from '../../src/worlds/procedural-birds/options.ts';
-import { QUESTIONS } from '../../src/worlds/procedural-birds/questions.ts';
-import { type BirdImage, renderPng } from '../../src/worlds/procedural-birds/render.ts';
-import { attributeWords, nameOf } from '../../src/worlds/procedural-birds/species.ts';
-import { MAX_CLASSES, splitSpecies } from '../../src/worlds/procedural-birds/split.ts';
+import { defineStage, type OptionProblem, type StageContext } from '../../src/run/stage-api.ts';
+import { MAX_CLASSES } from '../../src/worlds/procedural-birds/split.ts';
+import { importChats } from './chats.ts';
+import { importEvalFiles } from './eval-files.ts';
+import { makeFromImages } from './labelled-images.ts';
 import type { DatasetOptions } from './options.ts';
-
-/** First image index of each use: images of different uses never coincide, whatever the shot counts. */
-const FIRST_INDEX = { sft: 0, rl: 1_000_000, test: 2_000_000 } as const;
-const RENDERS_AT_ONCE = 8;
-
-type Use = keyof typeof FIRST_INDEX;
-
-interface PlannedImage {
-  readonly image: BirdImage;
-  readonly folder: string;
-  /** Relative to the folder. */
-  readonly file: string;
-}
+import { type Counts, NO_COUNTS } from './outputs.ts';
+import { DEFAULTS, makeProceduralBirds } from './procedural-birds.ts';
+import { importTriplets } from './triplet-files.ts';
 
 export const datasetStage = defineStage<DatasetOptions>({
   kind: 'dataset',
   summary: 'Makes labelled images for training and test items of seen and unseen classes.',
-  version: 1,
+  version: 2,
   schema: loadStageSchema(import.meta.url),
   outputs: {
     sft: { type: 'image-data', description: 'images of the seen classes for fine-tuning' },
     rl: { type: 'image-data', description: 'other images of the seen classes, for reinforcement' },
     seen: { type: 'eval-data', description: 'test items of the seen classes' },
     unseen: { type: 'eval-data', description: 'test items of the unseen classes' },
+    chats: { type: 'sft-data', description: 'chats that were made elsewhere; empty but for the source sharegpt' },
+    triplets: {
+      type: 'triplet-data',
+      description: 'triplets that were made elsewhere; empty but for the source easyr1',
+    },
   },
-  metrics: ['seenClasses', 'unseenClasses', 'sftImages', 'rlImages', 'seenTestImages', 'unseenTestImages'],
-  resources: () => ({ device: false }),
-  validate: ({ seenClasses, unseenClasses }) =>
-    seenClasses + unseenClasses <= MAX_CLASSES
-      ? []
-      : [{ pointer: '/unseenClasses', message: `seen and unseen classes together are at most ${MAX_CLASSES}` }],
+  metrics: Object.keys(NO_COUNTS),
+  resources: ({ similarity }) => ({ device: similarity === 'embedding' }),
+  validate,
   async run(context) {
-    const { options } = context;
-    const seed = options.seed ?? context.seed;
-    const { seen, unseen } = splitSpecies(seed, options.seenClasses, options.unseenClasses);
-    const sft = trainImages(context, 'sft', seed, seen, options.sftShots);
-    const rl = trainImages(context, 'rl', seed, seen, options.rlShots);
-    const seenTest = testItems(context, 'seen', seed, seen, options.testImages);
-    const unseenTest = testItems(context, 'unseen', seed, unseen, options.testImages);
-    const parts = [sft, rl, seenTest, unseenTest];
-    for (const { folder, info, rows } of parts) await writeDataset(folder, info, rows);
-    await render(
-      context,
-      parts.flatMap((part) => part.planned),
-    );
-    context.log(
-      `${seen.length} seen and ${unseen.length} unseen classes, ${sft.rows.length} + ${rl.rows.length} training images, ` +
-        `${seenTest.rows.length} + ${unseenTest.rows.length} test images`,
-    );
-    return {
-      metrics: {
-        seenClasses: { value: seen.length },
-        unseenClasses: { value: unseen.length },
-        sftImages: { value: sft.rows.length },
-        rlImages: { value: rl.rows.length },
-        seenTestImages: { value: seenTest.rows.length },
-        unseenTestImages: { value: unseenTest.rows.length },
-      },
-    };
+    const counts = await made(context);
+    context.log(describe(counts));
+    // Counts that mean nothing for the source are zero and not shown.
+    const shown = Object.entries(counts).filter(([name, value]) => value > 0 || name === 'leftOut');
+    return { metrics: Object.fromEntries(shown.map(([name, value]) => [name, { value }])) };
   },
 });
 
-interface Part<Row> {
-  readonly folder: string;
-  readonly info: Omit<DatasetInfo, 'rows'>;
-  readonly rows: readonly Row[];
-  readonly planned: readonly PlannedImage[];
-}
-
-function infoOf(split: DatasetInfo['split'], species: readonly number[]): Omit<DatasetInfo, 'rows'> {
-  return { name: 'procedural-birds', superCategory: 'bird', split, classes: species.map(nameOf) };
-}
-
-/** `shots` images of every class, class by class. */
-function trainImages(
-  context: StageContext<DatasetOptions>,
-  use: 'sft' | 'rl',
-  seed: number,
-  classes: readonly number[],
-  shots: number,
-): Part<ImageRow> {
-  const folder = context.outputs[use]!;
-  const stream = new RandomStream('dataset', use, seed);
-  const made = classes.flatMap((species) =>
-    Array.from({ length: shots }, (_, shot) => {
-      const planned = planImage(folder, use, seed, species, shot, `${use}-${species}-${shot}`);
-      const row: ImageRow = {
-        id: `${use}-${species}-${shot}`,
-        image: planned.file,
-        label: nameOf(species),
-        question: stream.choice(QUESTIONS),
-        attributes: attributeWords(species),
-      };
-      return { planned, row };
-    }),
-  );
-  return {
-    folder,
-    info: infoOf('train', classes),
-    rows: made.map(({ row }) => row),
-    planned: made.map(({ planned }) => planned),
-  };
-}
-
-/** `total` test items, the classes taking turns. The right option stands first; the evaluation shuffles. */
-function testItems(
-  context: StageContext<DatasetOptions>,
-  split: 'seen' | 'unseen',
-  seed: number,
-  classes: readonly number[],
-  total: number,
-): Part<EvalRow> {
-  const folder = context.outputs[split]!;
-  const stream = new RandomStream('dataset', split, seed);
-  const made = Array.from({ length: total }, (_, item) => {
-    const species = classes[item % classes.length]!;
-    const shot = Math.floor(item / classes.length);
-    const planned = planImage(folder, 'test', seed, species, shot, `${split}-${species}-${shot}`);
-    const row: EvalRow = {
-      id: `${split}-${species}-${shot}`,
-      image: planned.file,
-      label: nameOf(species),
-      question: stream.choice(QUESTIONS),
-      options: [species, ...distractors(species, classes, stream)].map(nameOf),
-    };
-    return { planned, row };
-  });
-  return {
-    folder,
-    info: infoOf(split, classes),
-    rows: made.map(({ row }) => row),
-    planned: made.map(({ planned }) => planned),
-  };
-}
-
-function planImage(folder: string, use: Use, seed: number, species: number, shot: number, id: string): PlannedImage {
-  const image: BirdImage = { namespace: 'dataset', seed, species, index: FIRST_INDEX[use] + shot };
-  return { image, folder, file: `images/${id}.png` };
-}
-
-/** Draws and writes all images, a few at a time. */
-async function render(context: StageContext<DatasetOptions>, images: readonly PlannedImage[]): Promise<void> {
-  for (const folder of new Set(images.map((planned) => planned.folder))) {
-    await mkdir(path.join(folder, 'images'), { recursive: true });
+function made(context: StageContext<DatasetOptions>): Promise<Counts> {
+  switch (context.options.source) {
+    case 'procedural-birds':
+      return makeProceduralBirds(context);
+    case 'sharegpt':
+      return importChats(context);
+    case 'easyr1':
+      return importTriplets(context);
+    case 'fine-r1-eval':
+      return importEvalFiles(context);
+    default:
+      return makeFromImages(context);
   }
-  let next = 0;
-  let done = 0;
-  const worker = async () => {
-    while (next < images.length) {
-      context.signal.throwIfAborted();
-      const { image, folder, file } = images[next++]!;
-      try {
-        await writeFile(path.join(folder, file), await renderPng(image));
-      } catch (error) {
-        // The other workers stop as well.
-        next = images.length;
-        throw error;
-      }
-      done++;
-      if (done % 25 === 0 || done === images.length) {
-        context.progress({ done, total: images.length, unit: 'images' });
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: RENDERS_AT_ONCE }, worker));
+}
+
+function describe(counts: Counts): string {
+  const parts = [
+    counts.seenClasses + counts.unseenClasses > 0 &&
+      `${counts.seenClasses} seen and ${counts.unseenClasses} unseen classes`,
+    counts.sftImages + counts.rlImages > 0 && `${counts.sftImages} + ${counts.rlImages} training images`,
+    counts.seenTestImages + counts.unseenTestImages > 0 &&
+      `${counts.seenTestImages} + ${counts.unseenTestImages} test images`,
+    counts.chats > 0 && `${counts.chats} chats`,
+    counts.triplets > 0 && `${counts.triplets} triplets`,
+    counts.leftOut > 0 && `${counts.leftOut} left out`,
+  ];
+  return parts.filter(Boolean).join(', ');
+}
+
+type Source = DatasetOptions['source'];
+type OptionName = keyof DatasetOptions;
+
+const OFFICIAL: readonly Source[] = [
+  'fgvc-aircraft',
+  'cub-200-2011',
+  'stanford-cars',
+  'stanford-dogs',
+  'oxford-flowers-102',
+  'oxford-iiit-pet',
+];
+const LISTS: readonly Source[] = ['jsonl', 'parquet'];
+const OWN: readonly Source[] = ['image-folder', ...LISTS];
+const LABELLED: readonly Source[] = [...OFFICIAL, ...OWN];
+const DRAWN: readonly Source[] = ['procedural-birds'];
+const ROWS: readonly Source[] = ['sharegpt', 'easyr1', 'fine-r1-eval'];
+
+/** The sources for which an option means something, where it does not for all. */
+const MEANT_FOR: Readonly<Partial<Record<OptionName, readonly Source[]>>> = {
+  root: [...LABELLED, ...ROWS],
+  images: [...LABELLED, ...ROWS],
+  seenClasses: [...DRAWN, ...LABELLED],
+  unseenClasses: [...DRAWN, ...LABELLED],
+  seenFraction: LABELLED,
+  split: LABELLED,
+  sftShots: [...DRAWN, ...LABELLED],
+  rlShots: [...DRAWN, ...LABELLED],
+  testImages: [...DRAWN, ...LABELLED],
+  testFraction: LABELLED,
+  similarity: LABELLED,
+  hierarchy: LABELLED,
+  model: LABELLED,
+  optionPool: LABELLED,
+  optionOrder: LABELLED,
+  labelStyle: OWN,
+  name: [...OWN, 'easyr1'],
+  superCategory: [...OWN, 'easyr1', 'fine-r1-eval'],
+  fields: LISTS,
+};
+
+function validate(options: DatasetOptions): OptionProblem[] {
+  const { source } = options;
+  const problems: OptionProblem[] = [];
+  for (const [name, sources] of Object.entries(MEANT_FOR)) {
+    if (options[name as OptionName] === undefined || sources.includes(source)) continue;
+    problems.push({
+      pointer: `/${name}`,
+      message: `"${name}" means nothing for the source ${source}`,
+      hint: 'remove it',
+    });
+  }
+  if (source === 'procedural-birds') return [...problems, ...tooManySpecies(options)];
+  if (options.root === undefined) {
+    problems.push({
+      pointer: '',
+      message: `the source ${source} needs "root", the folder of its files`,
+      hint: 'docs/datasets.md tells where each dataset comes from and how its folder looks',
+    });
+  }
+  const ways = (['seenClasses', 'seenFraction', 'split'] as const).filter((name) => options[name] !== undefined);
+  if (ways.length > 1) {
+    problems.push({ pointer: `/${ways[1]}`, message: `${ways.join(' and ')} both say which classes are seen` });
+  }
+  if ((options.similarity === 'embedding') !== (options.model !== undefined)) {
+    const pointer = options.model === undefined ? '/similarity' : '/model';
+    problems.push({ pointer, message: 'similarity: embedding and model go together' });
+  }
+  if (options.hierarchy !== undefined && options.similarity !== 'hierarchy') {
+    problems.push({ pointer: '/hierarchy', message: 'hierarchy is read for similarity: hierarchy only' });
+  }
+  return problems;
+}
+
+function tooManySpecies(options: DatasetOptions): OptionProblem[] {
+  const { seenClasses, unseenClasses } = { ...DEFAULTS, ...options };
+  const problems: OptionProblem[] = [];
+  for (const [name, count] of Object.entries({ seenClasses, unseenClasses })) {
+    if (count < 4)
+      problems.push({ pointer: `/${name}`, message: `procedural-birds takes families of 4, so ${name} is at least 4` });
+  }
+  if (seenClasses + unseenClasses > MAX_CLASSES) {
+    problems.push({
+      pointer: '/unseenClasses',
+      message: `seen and unseen classes together are at most ${MAX_CLASSES}`,
+    });
+  }
+  return problems;
 }

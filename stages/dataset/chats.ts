@@ -1,0 +1,110 @@
+/** The source sharegpt: chats in the form of LLaMA-Factory, such as the first-stage data of Fine-R1. */
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { isRecord, isStrings, type RowProblem, readJsonLines } from '../../src/artifacts/json-lines.ts';
+import { writeSftData } from '../../src/artifacts/rows.ts';
+import type { SftRow } from '../../src/artifacts/types.ts';
+import { filesBelow } from '../../src/datasets/files-below.ts';
+import { ImageStore, inParallel, lookAt } from '../../src/datasets/image-store.ts';
+import type { ImageContent } from '../../src/datasets/source.ts';
+import { Fr1Error, type SourcePosition } from '../../src/errors/fr1-error.ts';
+import type { StageContext } from '../../src/run/stage-api.ts';
+import { placeImages } from './image-places.ts';
+import type { DatasetOptions } from './options.ts';
+import { type Counts, NO_COUNTS, writeNoTests, writeNoTraining, writeNoTriplets } from './outputs.ts';
+
+/** A chat with its image, before that is copied. */
+interface ListedChat {
+  readonly id: string;
+  readonly messages: SftRow['messages'];
+  readonly content: ImageContent;
+  readonly at?: SourcePosition;
+}
+
+const READS_AT_ONCE = 8;
+
+/** Roles by the names that either form of the data uses. */
+const ROLES: Readonly<Record<string, SftRow['messages'][number]['role']>> = {
+  system: 'system',
+  user: 'user',
+  human: 'user',
+  assistant: 'assistant',
+  gpt: 'assistant',
+};
+
+/** Files of LLaMA-Factory that hold no chats. */
+const REGISTRATION = 'dataset_info.json';
+
+/** Fills `chats`. */
+export async function importChats(context: StageContext<DatasetOptions>): Promise<Counts> {
+  const root = context.options.root!.path;
+  const files = filesBelow(root, new Set(['.json', '.jsonl'])).filter((file) => path.basename(file) !== REGISTRATION);
+  const listed: ListedChat[] = [];
+  for (const file of files) listed.push(...(await readChats(file)));
+  if (listed.length === 0) throw new Fr1Error('DATA_INSUFFICIENT', `${root} holds no chats`);
+  const { images: chats, missing } = placeImages(context, listed);
+  const output = context.outputs['chats']!;
+  const store = new ImageStore(output);
+  const rows: SftRow[] = new Array(chats.length);
+  let done = 0;
+  await inParallel(chats, READS_AT_ONCE, async (chat, index) => {
+    context.signal.throwIfAborted();
+    const seen = await lookAt(chat);
+    await store.add(seen);
+    rows[index] = { messages: chat.messages, images: [seen.name] };
+    done++;
+    if (done % 25 === 0 || done === chats.length) context.progress({ done, total: chats.length, unit: 'chats' });
+  });
+  await writeSftData(output, rows);
+  await writeNoTraining(context, 'sharegpt', 'object');
+  await writeNoTests(context, 'sharegpt', 'object');
+  await writeNoTriplets(context, 'sharegpt', 'object');
+  return { ...NO_COUNTS, chats: rows.length, leftOut: missing };
+}
+
+/** @throws DATA_UNREADABLE, DATA_ROW_INVALID naming file and chat, counted from 0 */
+async function readChats(file: string): Promise<ListedChat[]> {
+  if (file.endsWith('.jsonl')) {
+    return readJsonLines<ListedChat>(file, (value, line) => {
+      const chat = chatOf(value, file, `${path.parse(file).name}-${line}`);
+      return 'problem' in chat ? chat : { ...chat, at: { file, line, col: 1 } };
+    });
+  }
+  let values: unknown;
+  try {
+    values = JSON.parse(await readFile(file, 'utf8'));
+  } catch (cause) {
+    throw new Fr1Error('DATA_UNREADABLE', `${file} is not JSON: ${(cause as Error).message}`, { cause });
+  }
+  if (!Array.isArray(values)) throw new Fr1Error('DATA_UNREADABLE', `${file} does not hold a list of chats`);
+  return values.map((value: unknown, index) => {
+    const chat = chatOf(value, file, `${path.parse(file).name}-${index}`);
+    if ('problem' in chat) throw new Fr1Error('DATA_ROW_INVALID', `${file}: chat ${index}: ${chat.problem}`);
+    return chat;
+  });
+}
+
+function chatOf(value: unknown, file: string, id: string): ListedChat | RowProblem {
+  if (!isRecord(value)) return { problem: 'it is not an object' };
+  const turns = value['messages'] ?? value['conversations'];
+  if (!Array.isArray(turns) || turns.length === 0) return { problem: 'it has neither "messages" nor "conversations"' };
+  const messages: SftRow['messages'][number][] = [];
+  if (typeof value['system'] === 'string' && value['system'] !== '') {
+    messages.push({ role: 'system', content: value['system'] });
+  }
+  for (const turn of turns as unknown[]) {
+    const role = isRecord(turn) ? ROLES[String(turn['role'] ?? turn['from'])] : undefined;
+    const content = isRecord(turn) ? (turn['content'] ?? turn['value']) : undefined;
+    if (role === undefined || typeof content !== 'string') return { problem: 'a message lacks a known role or a text' };
+    messages.push({ role, content });
+  }
+  if (messages.at(-1)!.role !== 'assistant') return { problem: 'its last message is not by the assistant' };
+  const images = value['images'] ?? (typeof value['image'] === 'string' ? [value['image']] : undefined);
+  if (!isStrings(images)) return { problem: '"images" is not a list of paths' };
+  const marks = messages.reduce((sum, { content }) => sum + content.split('<image>').length - 1, 0);
+  if (images.length !== 1 || marks !== 1) {
+    return { problem: `it has ${images.length} images and ${marks} <image> marks; chats about one image are read` };
+  }
+  const name = images[0]!;
+  return { id, messages, content: { kind: 'file', path: path.resolve(path.dirname(file), name), name } };
+}

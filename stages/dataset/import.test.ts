@@ -1,0 +1,219 @@
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import sharp from 'sharp';
+import { describe, expect, it } from 'vitest';
+import { readEvalData } from '../../src/artifacts/eval-data.ts';
+import { readSftData, readTripletData } from '../../src/artifacts/rows.ts';
+import { fixture } from '../../test/helpers/fixtures.ts';
+import { SHARED_DATA, sharedData } from '../../test/helpers/shared-data.ts';
+import { temporaryFolder } from '../../test/helpers/temporary-folder.ts';
+import { fakeArtifact, fakeContext } from '../testing/fake-context.ts';
+import { writeImage } from '../testing/images.ts';
+import { readEvalItems } from './eval-files.ts';
+import type { DatasetOptions } from './options.ts';
+import { datasetStage } from './stage.ts';
+
+const files = (folder: string) => fakeArtifact('files', folder);
+
+function start(options: Partial<DatasetOptions>) {
+  const context = fakeContext(datasetStage, options);
+  return {
+    context,
+    async run() {
+      const { metrics } = await datasetStage.run(context);
+      return Object.fromEntries(Object.entries(metrics!).map(([name, { value }]) => [name, value]));
+    },
+    [Symbol.dispose]: () => context[Symbol.dispose](),
+  };
+}
+
+describe('dataset of chats (sharegpt)', () => {
+  const chat = (image: string, label: string) => ({
+    messages: [
+      { content: '<image>Which bird?', role: 'user' },
+      { role: 'assistant', content: `<think>A thought.</think>\n\n<answer>${label}</answer>` },
+    ],
+    images: [image],
+  });
+
+  it('takes chats of both forms, with each image from where it lies', async () => {
+    const root = await temporaryFolder();
+    const conversations = {
+      conversations: [
+        { from: 'human', value: '<image>Which?' },
+        { from: 'gpt', value: 'A wren.' },
+      ],
+      system: 'Think.',
+      images: ['b.jpg'],
+    };
+    writeFileSync(path.join(root, 'data.json'), JSON.stringify([chat('train/a.jpg', 'Robin'), conversations]));
+    writeFileSync(path.join(root, 'dataset_info.json'), '{}');
+    await writeImage(path.join(root, 'photos/a.jpg'), 'a');
+    await writeImage(path.join(root, 'b.jpg'), 'b');
+    using stage = start({ source: 'sharegpt', root: files(root), images: { train: files(path.join(root, 'photos')) } });
+    expect(await stage.run()).toEqual({ chats: 2, leftOut: 0 });
+    const output = stage.context.outputs['chats']!;
+    const rows = await readSftData(output);
+    expect(rows[0]).toEqual({ ...chat('images/train/a.jpg', 'Robin') });
+    expect(rows[1]!.messages.map(({ role }) => role)).toEqual(['system', 'user', 'assistant']);
+    expect(readFileSync(path.join(output, 'images/b.jpg'))).toEqual(readFileSync(path.join(root, 'b.jpg')));
+  });
+
+  it.each([
+    ['two images', { ...chat('a.jpg', 'x'), images: ['a.jpg', 'b.jpg'] }, /2 images and 1 <image> marks/],
+    ['no answer', { ...chat('a.jpg', 'x'), messages: [{ role: 'user', content: '<image>' }] }, /last message/],
+    ['an unknown role', { ...chat('a.jpg', 'x'), messages: [{ role: 'tool', content: '' }] }, /known role/],
+  ])('refuses a chat with %s, naming file and chat', async (_, wrong, message) => {
+    const root = await temporaryFolder();
+    writeFileSync(path.join(root, 'data.json'), JSON.stringify([chat('a.jpg', 'x'), wrong]));
+    using stage = start({ source: 'sharegpt', root: files(root) });
+    await expect(stage.run()).rejects.toMatchObject({
+      code: 'DATA_ROW_INVALID',
+      message: expect.stringMatching(message),
+    });
+    await expect(stage.run()).rejects.toThrow('data.json: chat 1');
+  });
+
+  it.skipIf(SHARED_DATA === undefined)(
+    'takes the 404 chats of Fine-R1 with the counts of its six data sets',
+    async () => {
+      const file = sharedData('fine-r1', 'stage1', 'Fine-R1-Stage1-data.json');
+      const chats = JSON.parse(readFileSync(file, 'utf8')) as { images: [string] }[];
+      const photos = await temporaryFolder();
+      await writeImage(path.join(photos, 'sample.png'), 'sample', 2, 2);
+      for (const { images } of chats) {
+        mkdirSync(path.dirname(path.join(photos, images[0])), { recursive: true });
+        cpSync(path.join(photos, 'sample.png'), path.join(photos, images[0]));
+      }
+      using stage = start({ source: 'sharegpt', root: files(file), images: { '.': files(photos) } });
+      expect(await stage.run()).toEqual({ chats: 404, leftOut: 0 });
+      const rows = await readSftData(stage.context.outputs['chats']!);
+      const perFolder: Record<string, number> = {};
+      for (const { images } of rows) {
+        const folder = images[0]!.split('/')[1]!;
+        perFolder[folder] = (perFolder[folder] ?? 0) + 1;
+      }
+      expect(perFolder).toEqual({
+        'fgvc-aircraft-2013b-train': 60,
+        bird_200: 86,
+        stanford_cars_train: 117,
+        dogs_120: 70,
+        flower102_train: 59,
+        'oxford-pet-train': 12,
+      });
+      expect(rows.map(({ messages }) => messages)).toEqual(
+        (JSON.parse(readFileSync(file, 'utf8')) as typeof rows).map(({ messages }) =>
+          messages.map(({ role, content }) => ({ role, content })),
+        ),
+      );
+    },
+  );
+
+  it.skipIf(SHARED_DATA === undefined)('finds the 20 chats whose photos are there', async () => {
+    using stage = start({
+      source: 'sharegpt',
+      root: files(sharedData('fine-r1', 'stage1')),
+      images: { 'bird_200/images_train': files(sharedData('images', 'CUB_200_2011')) },
+      missingImages: 'skip',
+    });
+    expect(await stage.run()).toEqual({ chats: 20, leftOut: 384 });
+  });
+});
+
+describe('dataset of triplets (easyr1)', () => {
+  // Written by pyarrow 26.0.1: red anchors of 10 + i, red positives of 100 + i, blue negatives of 100 + i.
+  it('takes the columns of the released data as anchor, positive and negative (Q31)', async () => {
+    using stage = start({ source: 'easyr1', root: files(fixture('parquet', 'stage2')), superCategory: 'car' });
+    expect(await stage.run()).toEqual({ seenClasses: 3, triplets: 3, leftOut: 0 });
+    const output = stage.context.outputs['triplets']!;
+    const { rows, info } = await readTripletData(output);
+    expect(info.superCategory).toBe('car');
+    expect(rows[1]).toMatchObject({
+      question: 'Based on this image, what model of car is shown?',
+      label: 'Buick Enclave SUV 2012',
+    });
+    const colour = async (image: string) => [...(await sharp(path.join(output, image)).raw().toBuffer())].slice(0, 3);
+    expect(await colour(rows[1]!.anchor)).toEqual([11, 0, 0]);
+    expect(await colour(rows[1]!.positive)).toEqual([101, 0, 0]);
+    expect(await colour(rows[1]!.negative)).toEqual([0, 0, 101]);
+  });
+
+  it('takes JSON lines with the plain names, and says what a row lacks', async () => {
+    const root = await temporaryFolder();
+    const row = { anchor: 'a.png', positive: ['p.png'], negative: 'n.png', question: 'Which?', label: 'Robin' };
+    for (const name of ['a.png', 'p.png', 'n.png']) await writeImage(path.join(root, name), name);
+    writeFileSync(path.join(root, 'rows.jsonl'), JSON.stringify(row));
+    using stage = start({ source: 'easyr1', root: files(root) });
+    expect(await stage.run()).toMatchObject({ triplets: 1 });
+    writeFileSync(
+      path.join(root, 'rows.jsonl'),
+      `${JSON.stringify(row)}\n${JSON.stringify({ ...row, positive: undefined })}`,
+    );
+    using other = start({ source: 'easyr1', root: files(root) });
+    await expect(other.run()).rejects.toMatchObject({
+      message: expect.stringContaining('"image_noisy" or "positive"'),
+      at: { line: 2 },
+    });
+  });
+
+  it('refuses Parquet without triplets, naming the column', async () => {
+    using stage = start({ source: 'easyr1', root: files(fixture('parquet', 'labelled')) });
+    await expect(stage.run()).rejects.toMatchObject({
+      code: 'DATA_UNREADABLE',
+      message: expect.stringContaining('no column images or anchor; it has: image, label'),
+    });
+  });
+});
+
+describe('dataset of test items (fine-r1-eval)', () => {
+  const item = (image: string, label: string) => ({
+    image_path: image,
+    question: 'Which bird?',
+    options: [label, 'Gull', 'Kite', 'Rail'],
+    ground_truth: label,
+  });
+
+  it('fills seen and unseen in the order of the files', async () => {
+    const root = await temporaryFolder();
+    for (const name of ['a.jpg', 'b.jpg']) await writeImage(path.join(root, 'photos', name), name);
+    writeFileSync(path.join(root, 'bird_seen.jsonl'), JSON.stringify(item('birds/a.jpg', 'Robin')));
+    writeFileSync(path.join(root, 'bird_unseen.jsonl'), JSON.stringify(item('birds/b.jpg', 'Wren')));
+    const images = { birds: files(path.join(root, 'photos')) };
+    using stage = start({ source: 'fine-r1-eval', root: files(root), images });
+    expect(await stage.run()).toMatchObject({ seenTestImages: 1, unseenTestImages: 1 });
+    const { info, rows } = await readEvalData(stage.context.outputs['seen']!);
+    expect(info).toEqual({ name: 'fine-r1-bird', superCategory: 'bird' });
+    expect(rows).toEqual([
+      {
+        id: 'bird_seen-1',
+        image: 'images/birds/a.jpg',
+        label: 'Robin',
+        question: 'Which bird?',
+        options: ['Robin', 'Gull', 'Kite', 'Rail'],
+      },
+    ]);
+    writeFileSync(
+      path.join(root, 'bird_unseen.jsonl'),
+      `\n${JSON.stringify({ ...item('birds/b.jpg', 'Wren'), options: [] })}`,
+    );
+    using wrong = start({ source: 'fine-r1-eval', root: files(root), images });
+    await expect(wrong.run()).rejects.toMatchObject({ code: 'DATA_ROW_INVALID', at: { line: 2 } });
+    writeFileSync(path.join(root, 'pet_seen.jsonl'), '');
+    using several = start({ source: 'fine-r1-eval', root: files(root), images });
+    await expect(several.run()).rejects.toThrow('several categories: bird, pet');
+  });
+
+  it.skipIf(SHARED_DATA === undefined).each([
+    ['aircraft', 2002, 60, 1331, 40],
+    ['bird', 3483, 120, 2311, 80],
+    ['pet', 2176, 22, 1493, 15],
+  ])('takes the counts of Fine-R1 for %s', async (category, seen, seenClasses, unseen, unseenClasses) => {
+    const read = async (split: 'seen' | 'unseen') => {
+      const items = await readEvalItems(sharedData('fine-r1', 'eval'), category, split);
+      expect(items.every(({ options, label }) => options.length === 4 && options[0] === label)).toBe(true);
+      return [items.length, new Set(items.map(({ label }) => label)).size];
+    };
+    expect(await read('seen')).toEqual([seen, seenClasses]);
+    expect(await read('unseen')).toEqual([unseen, unseenClasses]);
+  });
+});

@@ -1,0 +1,239 @@
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { readEvalData } from '../../src/artifacts/eval-data.ts';
+import { readImageData } from '../../src/artifacts/rows.ts';
+import { temporaryFolder } from '../../test/helpers/temporary-folder.ts';
+import { fakeArtifact, fakeContext } from '../testing/fake-context.ts';
+import { writeImage } from '../testing/images.ts';
+import type { DatasetOptions } from './options.ts';
+import { datasetStage } from './stage.ts';
+
+const LABELS = ['Red Finch', 'Green Finch', 'Blue Finch', 'Red Kite', 'Sea Gull', 'Marsh Wren'];
+
+let photos: string;
+beforeEach(async () => {
+  photos = path.join(await temporaryFolder(), 'photos');
+  for (const label of LABELS) {
+    for (let i = 0; i < 5; i++) await writeImage(path.join(photos, label, `${i}.jpg`), `${label} ${i}`);
+  }
+});
+
+const files = (folder: string) => fakeArtifact('files', folder);
+
+async function make(options: Partial<DatasetOptions> = {}, seed = 1) {
+  using context = fakeContext(
+    datasetStage,
+    { source: 'image-folder', root: files(photos), sftShots: 1, rlShots: 2, ...options },
+    { seed },
+  );
+  const { metrics } = await datasetStage.run(context);
+  const { sft, rl, seen, unseen } = context.outputs as Record<string, string>;
+  const bytesOf = (folder: string, rows: readonly { image: string }[]) =>
+    rows.map(({ image }) => readFileSync(path.join(folder, image)).toString('base64'));
+  const data = {
+    sft: await readImageData(sft!),
+    rl: await readImageData(rl!),
+    seen: await readEvalData(seen!),
+    unseen: await readEvalData(unseen!),
+  };
+  return {
+    ...data,
+    metrics: Object.fromEntries(Object.entries(metrics!).map(([name, { value }]) => [name, value])),
+    bytes: {
+      training: [...bytesOf(sft!, data.sft.rows), ...bytesOf(rl!, data.rl.rows)],
+      tests: [...bytesOf(seen!, data.seen.rows), ...bytesOf(unseen!, data.unseen.rows)],
+    },
+    info: JSON.parse(readFileSync(path.join(seen!, 'dataset.json'), 'utf8')) as Record<string, unknown>,
+    warnings: context.warnings,
+  };
+}
+
+describe('dataset of labelled images', () => {
+  it('splits 60 % of the classes off as seen, draws shots and keeps a fifth for tests', async () => {
+    const { metrics, sft, rl, seen, unseen, info } = await make();
+    expect(metrics).toEqual({
+      seenClasses: 3,
+      unseenClasses: 3,
+      sftImages: 3,
+      rlImages: 6,
+      seenTestImages: 3,
+      unseenTestImages: 3,
+      leftOut: 0,
+    });
+    const labels = (rows: readonly { label: string }[]) => new Set(rows.map(({ label }) => label));
+    expect(labels(sft.rows)).toEqual(labels(seen.rows));
+    expect(labels(rl.rows)).toEqual(labels(seen.rows));
+    expect(new Set([...labels(seen.rows), ...labels(unseen.rows)]).size).toBe(6);
+    expect(info).toMatchObject({
+      name: 'photos',
+      choices: { similarity: 'names', optionPool: 6, optionOrder: 'shuffled' },
+    });
+    expect(seen.rows[0]!.question).toMatch(/object/);
+  });
+
+  it('never trains on an image of a test, whatever it is called, and on none twice', async () => {
+    for (const label of LABELS) {
+      cpSync(path.join(photos, label, '0.jpg'), path.join(photos, label, '5.jpg'));
+      cpSync(path.join(photos, label, '1.jpg'), path.join(photos, label, '6.jpg'));
+    }
+    for (const seed of [1, 2, 3]) {
+      const { bytes, metrics } = await make({ testFraction: 0.4, rlShots: 1 }, seed);
+      expect(bytes.training.filter((each) => bytes.tests.includes(each))).toEqual([]);
+      expect(new Set(bytes.training).size).toBe(bytes.training.length);
+      expect(metrics['leftOut']).toBeGreaterThanOrEqual(0);
+    }
+    // Every image of a class is the same: nothing is left to train on.
+    for (let i = 1; i < 7; i++)
+      cpSync(path.join(photos, 'Red Finch', '0.jpg'), path.join(photos, 'Red Finch', `${i}.jpg`));
+    const list = await temporaryFolder();
+    writeFileSync(path.join(list, 'seen.txt'), 'Red Finch\n');
+    writeFileSync(path.join(list, 'unseen.txt'), 'Sea Gull\n');
+    await expect(make({ split: files(list) })).rejects.toMatchObject({
+      code: 'DATA_INSUFFICIENT',
+      message: expect.stringContaining('"Red Finch" has too few training images'),
+    });
+  });
+
+  it('takes the classes of a list, and says which of them it lacks', async () => {
+    const list = await temporaryFolder();
+    writeFileSync(path.join(list, 'seen.txt'), 'Red Kite\nSea Gull\n');
+    writeFileSync(path.join(list, 'unseen.txt'), 'Marsh Wren\n');
+    const { sft, unseen } = await make({ split: files(list) });
+    expect(sft.info.classes).toEqual(['Red Kite', 'Sea Gull']);
+    expect(new Set(unseen.rows.map(({ label }) => label))).toEqual(new Set(['Marsh Wren']));
+    writeFileSync(path.join(list, 'unseen.txt'), 'Marsh Wren\nDodo\n');
+    await expect(make({ split: files(list) })).rejects.toMatchObject({ code: 'DATA_ROW_INVALID', at: { line: 2 } });
+    writeFileSync(path.join(list, 'unseen.txt'), 'Red Kite\n');
+    await expect(make({ split: files(list) })).rejects.toThrow('"Red Kite" as seen and as unseen');
+  });
+
+  it('offers the nearest classes by name, in any order, and label-first on request (Q1)', async () => {
+    const { seen, unseen } = await make({ optionPool: 3, testFraction: 0.6, sftShots: 1, rlShots: 1 });
+    const rows = [...seen.rows, ...unseen.rows];
+    for (const { label, options } of rows) {
+      expect(new Set(options).size).toBe(4);
+      if (label !== 'Red Finch') continue;
+      // The two other finches and the other red one.
+      expect(new Set(options)).toEqual(new Set(['Red Finch', 'Green Finch', 'Blue Finch', 'Red Kite']));
+    }
+    expect(new Set(rows.map(({ label, options }) => options.indexOf(label))).size).toBeGreaterThan(2);
+    const first = await make({ optionOrder: 'label-first' });
+    for (const { label, options } of [...first.seen.rows, ...first.unseen.rows]) expect(options[0]).toBe(label);
+  });
+
+  it('takes groups from a file', async () => {
+    const file = path.join(await temporaryFolder(), 'groups.json');
+    const groups = { 'Red Finch': ['a'], 'Sea Gull': ['a'], 'Red Kite': ['a'], 'Marsh Wren': ['a'] };
+    writeFileSync(file, JSON.stringify({ 'Green Finch': ['b'], 'Blue Finch': ['b'], ...groups }));
+    const options = { similarity: 'hierarchy', hierarchy: files(file), optionPool: 3 } as const;
+    const { seen, unseen, sft } = await make(options);
+    const row = [...seen.rows, ...unseen.rows].find(({ label }) => label === 'Red Finch')!;
+    expect(new Set(row.options)).toEqual(new Set(Object.keys(groups)));
+    expect(Object.keys(sft.info.groups!)).toEqual(sft.info.classes);
+    await expect(make({ similarity: 'hierarchy' })).rejects.toMatchObject({ code: 'DATA_INSUFFICIENT' });
+  });
+
+  it('finds images elsewhere, and names or leaves out those that are missing', async () => {
+    const lists = await temporaryFolder();
+    const rows = LABELS.flatMap((label) =>
+      Array.from({ length: 5 }, (_, i) => ({ image: `/data/birds/${label}/${i}.jpg`, label, id: `${label}-${i}` })),
+    );
+    const file = path.join(lists, 'rows.jsonl');
+    writeFileSync(
+      file,
+      [...rows, { ...rows[0], id: 'gone', image: '/data/birds/gone.jpg' }].map((r) => JSON.stringify(r)).join('\n'),
+    );
+    const options = { source: 'jsonl', root: files(lists), images: { '/data/birds': files(photos) } } as const;
+    await expect(make(options)).rejects.toMatchObject({
+      code: 'DATA_ROW_INVALID',
+      message: `image "gone": its file ${path.join(photos, 'gone.jpg')} does not exist`,
+      at: { file, line: 31 },
+    });
+    const { metrics, warnings, seen } = await make({ ...options, missingImages: 'skip' });
+    expect(metrics['leftOut']).toBe(1);
+    expect(warnings[0]).toMatch(/^1 of 31 listed images do not exist/);
+    expect(seen.rows[0]!.image).toMatch(/^images\/data\/birds\//);
+    await expect(make({ ...options, images: { '/data/bird': files(photos) } })).rejects.toMatchObject({
+      code: 'DATA_UNREADABLE',
+      message: expect.stringContaining('"/data/bird"'),
+    });
+    await expect(make({ source: 'jsonl', root: files(lists), missingImages: 'skip' })).rejects.toMatchObject({
+      code: 'DATA_ROW_INVALID',
+      hint: expect.stringContaining('images:'),
+    });
+  });
+
+  it('names the row of a file that is no image', async () => {
+    for (let i = 0; i < 5; i++) writeFileSync(path.join(photos, 'Red Finch', `${i}.jpg`), 'not an image');
+    await expect(make()).rejects.toMatchObject({
+      code: 'DATA_ROW_INVALID',
+      message: expect.stringMatching(/^image "Red Finch\/\d": .*cannot be read as an image/),
+    });
+  });
+
+  it('gives the same rows and images for the same seed, and keeps the images of one use when the other changes', async () => {
+    const [first, second, other] = [await make(), await make(), await make({}, 2)];
+    expect(second).toEqual(first);
+    expect(other.bytes).not.toEqual(first.bytes);
+    const more = await make({ sftShots: 2 });
+    expect(more.rl.rows).toEqual(first.rl.rows);
+    expect(more.seen.rows).toEqual(first.seen.rows);
+  });
+
+  it('makes training data alone', async () => {
+    const { metrics, seen } = await make({ testImages: 0, seenFraction: 1, sftShots: 2, rlShots: 3 });
+    expect([metrics['seenClasses'], metrics['sftImages'], metrics['rlImages']]).toEqual([6, 12, 18]);
+    expect(seen.rows).toEqual([]);
+  });
+});
+
+describe('datasetStage.validate', () => {
+  const problems = (options: Partial<DatasetOptions>) =>
+    datasetStage.validate!({
+      source: 'image-folder',
+      missingImages: 'fail',
+      root: files('x'),
+      ...options,
+    } as DatasetOptions).map(({ pointer }) => pointer);
+
+  it('refuses options that mean nothing for the source or exclude each other', () => {
+    expect(problems({})).toEqual([]);
+    expect(problems({ source: 'sharegpt', sftShots: 3 })).toEqual(['/sftShots']);
+    expect(problems({ source: 'cub-200-2011', fields: {} })).toEqual(['/fields']);
+    expect(problems({ seenClasses: 3, seenFraction: 0.5 })).toEqual(['/seenFraction']);
+    expect(problems({ similarity: 'embedding' })).toEqual(['/similarity']);
+    expect(problems({ hierarchy: files('x') })).toEqual(['/hierarchy']);
+    expect(datasetStage.validate!({ source: 'jsonl', missingImages: 'fail' }).map(({ pointer }) => pointer)).toEqual([
+      '',
+    ]);
+  });
+});
+
+describe('dataset of official folders', () => {
+  it.each([
+    ['stanford-dogs', 'Images/n02085620-Chihuahua/n02085620_1.jpg', 'dog'],
+    ['stanford-cars', 'cars_train/00001.jpg', 'car'],
+    ['oxford-flowers-102', 'jpg/image_00001.jpg', 'flower'],
+  ] as const)('makes %s to the end', async (source, sample, superCategory) => {
+    const root = await temporaryFolder();
+    cpSync(path.join(import.meta.dirname, '../../test/fixtures/official', source), root, { recursive: true });
+    await writeAllImages(root, source);
+    expect(existsSync(path.join(root, sample))).toBe(true);
+    const { metrics, sft, unseen } = await make({ source, root: files(root), sftShots: 1, rlShots: 1 });
+    expect(metrics).toMatchObject({ seenClasses: 3, unseenClasses: 2, sftImages: 3, rlImages: 3, leftOut: 0 });
+    expect([metrics['seenTestImages'], metrics['unseenTestImages']]).toEqual([6, 4]);
+    expect(sft.info.superCategory).toBe(superCategory);
+    expect(unseen.rows[0]!.question).toContain(superCategory);
+  });
+});
+
+/** A small image for every row of the lists. */
+async function writeAllImages(root: string, source: 'stanford-dogs' | 'stanford-cars' | 'oxford-flowers-102') {
+  const { readSource } = await import('../../src/datasets/read-source.ts');
+  const needs = { train: true, test: true };
+  const own = { name: source, superCategory: '', labelStyle: 'as-written', fields: {} } as const;
+  const { images } = await readSource(source, { ...own, root, needs });
+  mkdirSync(root, { recursive: true });
+  for (const { content } of images) if (content.kind === 'file') await writeImage(content.path, content.name);
+}

@@ -1,0 +1,143 @@
+/**
+ * The source easyr1: triplets that were made elsewhere, such as the second-stage data of Fine-R1. Its columns `images`,
+ * `image_noisy` and `image_aug` are the anchor, the positive and the negative; the plain names are taken as well.
+ */
+import path from 'node:path';
+import { isRecord, readJsonLines } from '../../src/artifacts/json-lines.ts';
+import { writeDataset } from '../../src/artifacts/rows.ts';
+import type { TripletRow } from '../../src/artifacts/types.ts';
+import { filesBelow } from '../../src/datasets/files-below.ts';
+import { ImageStore, type LookedAt, lookAt } from '../../src/datasets/image-store.ts';
+import { imageBytes, imageCount, ParquetFile } from '../../src/datasets/parquet-file.ts';
+import type { ImageContent, SourceImage } from '../../src/datasets/source.ts';
+import { Fr1Error, type SourcePosition } from '../../src/errors/fr1-error.ts';
+import type { StageContext } from '../../src/run/stage-api.ts';
+import { placeImages } from './image-places.ts';
+import type { DatasetOptions } from './options.ts';
+import { type Counts, NO_COUNTS, writeNoChats, writeNoTests, writeNoTraining } from './outputs.ts';
+
+const VIEWS = ['anchor', 'positive', 'negative'] as const;
+type View = (typeof VIEWS)[number];
+type Column = View | 'question' | 'label';
+
+/** What each column is called, the names of the released data first. */
+const NAMES: Readonly<Record<Column, readonly string[]>> = {
+  anchor: ['images', 'anchor'],
+  positive: ['image_noisy', 'positive'],
+  negative: ['image_aug', 'negative'],
+  question: ['problem', 'question'],
+  label: ['answer', 'label'],
+};
+
+interface ListedTriplet {
+  readonly id: string;
+  readonly question: string;
+  readonly label: string;
+  readonly views: Readonly<Record<View, Pick<SourceImage, 'id' | 'content' | 'at'>>>;
+}
+
+/** Fills `triplets`. */
+export async function importTriplets(context: StageContext<DatasetOptions>): Promise<Counts> {
+  const { root, name = 'easyr1', superCategory = 'object' } = context.options;
+  const listed: ListedTriplet[] = [];
+  for (const file of filesBelow(root!.path, new Set(['.parquet', '.jsonl']))) {
+    listed.push(...(file.endsWith('.parquet') ? await readParquet(file) : await readLines(file)));
+  }
+  if (listed.length === 0) throw new Fr1Error('DATA_INSUFFICIENT', `${root!.path} holds no triplets`);
+  const { images } = placeImages(
+    context,
+    listed.flatMap(({ views }) => VIEWS.map((view) => views[view])),
+  );
+  const placed = new Map(images.map((image) => [image.id, image]));
+  const output = context.outputs['triplets']!;
+  const store = new ImageStore(output);
+  const rows: TripletRow[] = [];
+  for (const [done, { id, question, label, views }] of listed.entries()) {
+    context.signal.throwIfAborted();
+    const found = VIEWS.map((view) => placed.get(views[view].id));
+    if (found.includes(undefined)) continue;
+    const seen: LookedAt[] = [];
+    for (const image of found) seen.push(await lookAt(image!));
+    for (const one of seen) await store.add(one);
+    const [anchor, positive, negative] = seen.map((one) => one.name) as [string, string, string];
+    rows.push({ id, anchor, positive, negative, question, label });
+    if ((done + 1) % 25 === 0 || done + 1 === listed.length) {
+      context.progress({ done: done + 1, total: listed.length, unit: 'triplets' });
+    }
+  }
+  const classes = [...new Set(rows.map(({ label }) => label))].sort();
+  await writeDataset(output, { name, superCategory, split: 'train', classes }, rows);
+  await writeNoTraining(context, name, superCategory);
+  await writeNoTests(context, name, superCategory);
+  await writeNoChats(context);
+  return { ...NO_COUNTS, seenClasses: classes.length, triplets: rows.length, leftOut: listed.length - rows.length };
+}
+
+/** @throws DATA_UNREADABLE, DATA_ROW_INVALID naming file and row, counted from 0 */
+async function readParquet(path_: string): Promise<ListedTriplet[]> {
+  const file = await ParquetFile.open(path_);
+  const column = Object.fromEntries(
+    Object.entries(NAMES).map(([key, names]) => [key, names.find((name) => file.columns.includes(name))]),
+  ) as Record<Column, string | undefined>;
+  const lacking = (Object.keys(NAMES) as Column[]).find((key) => column[key] === undefined);
+  if (lacking !== undefined) {
+    const has = file.columns.join(', ');
+    throw new Fr1Error('DATA_UNREADABLE', `${path_} has no column ${NAMES[lacking].join(' or ')}; it has: ${has}`);
+  }
+  const names = column as Record<Column, string>;
+  const texts = await file.rows([names.question, names.label]);
+  return texts.map((row, index): ListedTriplet => {
+    const id = `${path.parse(path_).name}-${String(index).padStart(5, '0')}`;
+    const problem = (text: string) => new Fr1Error('DATA_ROW_INVALID', `${path_}: row ${index}: ${text}`);
+    const [question, label] = [row[names.question], row[names.label]];
+    if (typeof question !== 'string') throw problem(`"${names.question}" is not a text`);
+    if (typeof label !== 'string' || label === '') throw problem(`"${names.label}" is not a text`);
+    const view = (key: View): ListedTriplet['views'][View] => {
+      const content: ImageContent = {
+        kind: 'bytes',
+        name: `${id}-${key}`,
+        async read() {
+          const cells = await file.row(
+            index,
+            VIEWS.map((each) => names[each]),
+          );
+          const cell = cells[names[key]];
+          if (imageCount(cell) !== 1) throw problem(`"${names[key]}" holds ${imageCount(cell)} images instead of 1`);
+          const bytes = imageBytes(cell);
+          if (bytes === undefined) throw problem(`"${names[key]}" holds no bytes of an image`);
+          return bytes;
+        },
+      };
+      return { id: `${id} ${key}`, content };
+    };
+    const views = { anchor: view('anchor'), positive: view('positive'), negative: view('negative') };
+    return { id, question: withoutMark(question), label, views };
+  });
+}
+
+/** JSON lines with paths of images instead of bytes. */
+async function readLines(file: string): Promise<ListedTriplet[]> {
+  return readJsonLines<ListedTriplet>(file, (row, line) => {
+    if (!isRecord(row)) return { problem: 'it is not an object' };
+    const at: SourcePosition = { file, line, col: 1 };
+    const id = `${path.parse(file).name}-${line}`;
+    const found = new Map<Column, string>();
+    for (const [key, names] of Object.entries(NAMES)) {
+      const value = names.map((name) => row[name]).find((each) => each !== undefined);
+      const text = Array.isArray(value) && value.length === 1 ? (value[0] as unknown) : value;
+      if (typeof text !== 'string' || text === '') return { problem: `"${names.join('" or "')}" is not a text` };
+      found.set(key as Column, text);
+    }
+    const view = (key: View): ListedTriplet['views'][View] => {
+      const name = found.get(key)!;
+      return { id: `${id} ${key}`, content: { kind: 'file', path: path.resolve(path.dirname(file), name), name }, at };
+    };
+    const views = { anchor: view('anchor'), positive: view('positive'), negative: view('negative') };
+    return { id, question: withoutMark(found.get('question')!), label: found.get('label')!, views };
+  });
+}
+
+/** The question without the mark that stands for its image: prompts put the image first. */
+function withoutMark(question: string): string {
+  return question.replace('<image>', '').trim();
+}
