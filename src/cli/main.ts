@@ -69,6 +69,7 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
     .option('--force [stages]', 'run these again, and what follows from them; all when none is named', commaList)
     .option('-j, --jobs <n>', 'stages that run at the same time', positiveInteger, 2)
     .option('--json', 'print events as JSON lines')
+    .option('-k, --keep-going', 'after a failure, still start what does not need the failed stage')
     .option('--dry-run', 'print what would run and why, and stop')
     .action(async (file: string, options: RunFlags) => {
       const { runCommand } = await import('./run-command.ts');
@@ -196,6 +197,7 @@ export interface PlanFlags extends CheckFlags {
 
 export interface RunFlags extends PlanFlags {
   readonly jobs: number;
+  readonly keepGoing?: boolean;
   readonly dryRun?: boolean;
 }
 

@@ -1,6 +1,7 @@
 /** `fr1 run`: load, plan, lock the workspace, execute, show. Owns interrupts and exit codes; the executor does the work. */
 import { existsSync } from 'node:fs';
 import { arch, platform } from 'node:os';
+import { Secrets } from '../config/secrets.ts';
 import { debugLevel } from '../errors/format.ts';
 import { explainDiskError } from '../run/disk-error.ts';
 import { RunEventHub } from '../run/events.ts';
@@ -45,7 +46,8 @@ async function execute(
   recoveredFrom: number | undefined,
 ): Promise<number> {
   const runId = await nextRunId(workspace);
-  const events = new RunEventHub();
+  const secrets = Secrets.read(plan.pipeline.env, io.env);
+  const events = new RunEventHub((event) => secrets.mask(event));
   const view = openView(flags, io);
   events.subscribe(view.onEvent);
   const loopWatch = debugLevel(io.env) >= 2 ? new LoopWatch() : undefined;
@@ -76,6 +78,8 @@ async function execute(
     numerics,
     device: flags.device,
     jobs: flags.jobs,
+    secrets,
+    keepGoing: flags.keepGoing ?? false,
     signal,
     recordPath: recorder.recordPath,
     lease: (request) => pool.lease(request),

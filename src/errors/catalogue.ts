@@ -213,6 +213,11 @@ export const CATALOGUE = {
 
   // run
   STAGE_FAILED: { exit: 1, explanation: 'A stage threw an error that fr1 does not know; the cause is shown with it.' },
+  STAGE_TIMEOUT: { exit: 1, explanation: 'A stage did not end within its `timeout`; what it has saved is kept.' },
+  OUTPUT_PLACE_TAKEN: {
+    exit: 2,
+    explanation: 'A place named under `outputs` holds files that fr1 did not put there, or that were changed since.',
+  },
   STAGE_RESULT_INVALID: {
     exit: 1,
     explanation: 'A stage ended without filling a declared output, or returned a metric that is not a finite number.',

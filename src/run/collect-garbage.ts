@@ -2,13 +2,14 @@
  * Removes from a workspace what no recent run refers to. Called with the workspace locked, so that nothing is under way.
  *
  * Kept is what the last runs and the pinned ones name: their stages' cache entries, the artifacts of these, and the
- * checkpoints of stages that they left unfinished. Everything else goes: older artifacts and entries, abandoned work,
+ * checkpoints of stages that they left unfinished; also the artifacts to which outputs of a pipeline link. Everything else goes: older artifacts and entries, abandoned work,
  * trash and temporary files. Records, events and logs of runs stay; they are small, and they are the history.
  */
 import { lstat, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorCodeOf, namesIn, removeTree } from '../artifacts/durable-fs.ts';
 import { hexOf } from '../artifacts/store.ts';
+import { linkedDigests } from './place-outputs.ts';
 import { readRecord } from './recorder.ts';
 import { makersOf } from './verify-store.ts';
 import type { Workspace } from './workspace.ts';
@@ -46,7 +47,7 @@ export async function collectGarbage(workspace: Workspace, options: GarbageOptio
   const { directory, store } = workspace;
   const keptRuns = await runsToKeep(workspace, options.keepRuns);
   const fingerprints = new Set<string>();
-  const digests = new Set<string>();
+  const digests = new Set(await linkedDigests(workspace));
   for (const id of keptRuns) {
     for (const stage of (await readRecord(workspace, id))?.stages ?? []) {
       if (stage.fingerprint !== undefined) fingerprints.add(stage.fingerprint);

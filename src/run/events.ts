@@ -3,6 +3,7 @@
  * subscribes. docs/run-format.md describes the JSON form; adding a field is compatible, changing one raises `version`.
  */
 import type { ArtifactType, Metric } from '../artifacts/types.ts';
+import type { BetterThan } from '../config/types.ts';
 import type { SourcePosition } from '../errors/fr1-error.ts';
 import type { FieldChange } from '../plan/types.ts';
 import type { Progress, ReportTable } from './stage-api.ts';
@@ -39,8 +40,17 @@ export interface ExpectationRecord {
   readonly metric: string;
   readonly atLeast?: number | undefined;
   readonly atMost?: number | undefined;
+  readonly within?: { readonly of: number; readonly tolerance: number } | undefined;
+  readonly betterThan?: BetterThanRecord | undefined;
   readonly got: Metric | null;
   readonly met: boolean;
+}
+
+export interface BetterThanRecord extends BetterThan {
+  /** The metric compared with; `null` where the other stage did not return it. */
+  readonly other: Metric | null;
+  /** Probability of such a difference, or a larger one, when there is none; `null` where it cannot be tested. */
+  readonly p: number | null;
 }
 
 export interface DeviceUsage {
@@ -111,12 +121,39 @@ export type RunEventBody =
       readonly tables: readonly ReportTable[];
     }
   | { readonly type: 'stage-failed'; readonly stage: string; readonly durationMs: number; readonly error: ErrorRecord }
+  /** An attempt failed and another one follows after a wait. */
+  | {
+      readonly type: 'stage-retrying';
+      readonly stage: string;
+      /** Of the attempt that failed, from 1. */
+      readonly attempt: number;
+      readonly attempts: number;
+      readonly delayMs: number;
+      readonly error: ErrorRecord;
+    }
+  /** A running stage has said nothing for a while. */
+  | { readonly type: 'stage-quiet'; readonly stage: string; readonly quietMs: number; readonly hint: string }
+  /** It need not run: its condition is false, or it takes an output of a skipped stage. */
+  | { readonly type: 'stage-skipped'; readonly stage: string; readonly why: string }
+  /** A result was put where the pipeline's `outputs` want it, or is there already. */
+  | {
+      readonly type: 'output-placed';
+      readonly output: string;
+      readonly path: string;
+      readonly digest: string;
+      readonly mode: 'copy' | 'link';
+      readonly isNew: boolean;
+    }
+  | { readonly type: 'output-failed'; readonly output: string; readonly path: string; readonly error: ErrorRecord }
   /** A finished or cached stage whose metric lies outside the pipeline's bounds. */
   | { readonly type: 'stage-expectation-failed'; readonly stage: string; readonly expectation: ExpectationRecord }
   | {
       readonly type: 'stage-stopped';
       readonly stage: string;
-      /** `interrupted`: it was running when the run was stopped; `blocked`: a stage that it needs did not succeed. */
+      /**
+       * `interrupted`: it was running when the run was stopped; `blocked`: a stage that it needs did not succeed;
+       * `not-started`: the run was stopped, or another stage failed (`by`), before it was its turn.
+       */
       readonly why: 'interrupted' | 'blocked' | 'not-started';
       readonly by?: string | undefined;
     }
@@ -144,6 +181,7 @@ export type RunEventBody =
       readonly ran: number;
       readonly cached: number;
       readonly failed: number;
+      readonly skipped: number;
       /** Absolute path of run.json. */
       readonly record: string;
     };
@@ -158,14 +196,15 @@ export type RunEventListener = (event: RunEvent) => void;
 /** Hands each event to every subscriber in the order of subscription, synchronously. */
 export class RunEventHub {
   readonly #listeners = new Set<RunEventListener>();
-  readonly #now: () => Date;
+  readonly #mask: <Body extends RunEventBody>(body: Body) => Body;
 
-  constructor(now: () => Date = () => new Date()) {
-    this.#now = now;
+  /** `mask` takes out of every event what nobody may see. */
+  constructor(mask: <Body extends RunEventBody>(body: Body) => Body = (body) => body) {
+    this.#mask = mask;
   }
 
   emit(body: RunEventBody): void {
-    const event: RunEvent = { ...body, time: this.#now().toISOString() };
+    const event: RunEvent = { ...this.#mask(body), time: new Date().toISOString() };
     for (const listener of this.#listeners) listener(event);
   }
 

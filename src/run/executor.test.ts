@@ -19,11 +19,11 @@ describe('executePlan()', () => {
   it('runs every stage once and takes all from the cache the second time', async () => {
     const folder = await temporaryFolder();
     const first = await runPlan(folder, CHAIN);
-    expect(first.outcome).toEqual({ status: 'done', ran: 3, cached: 0, failed: 0, faultCode: 0 });
+    expect(first.outcome).toEqual({ status: 'done', ran: 3, cached: 0, failed: 0, skipped: 0, faultCode: 0 });
     expect(first.of('stage-planned').map((event) => event.reason.kind)).toEqual(['first', 'first', 'first']);
 
     const second = await runPlan(folder, CHAIN);
-    expect(second.outcome).toEqual({ status: 'done', ran: 0, cached: 3, failed: 0, faultCode: 0 });
+    expect(second.outcome).toEqual({ status: 'done', ran: 0, cached: 3, failed: 0, skipped: 0, faultCode: 0 });
     expect(second.of('stage-started')).toEqual([]);
     expect(second.record.stages.map((stage) => stage.outputs)).toEqual(
       first.record.stages.map((stage) => stage.outputs),
@@ -84,7 +84,7 @@ stages:
     const journal = join(folder, 'journal.txt');
     const yaml = `stages: { count: { uses: fake-count, with: { steps: 6, failAt: 4, journal: "${journal}" } } }`;
     const failed = await runPlan(folder, yaml);
-    expect(failed.outcome).toEqual({ status: 'failed', ran: 0, cached: 0, failed: 1, faultCode: 1 });
+    expect(failed.outcome).toEqual({ status: 'failed', ran: 0, cached: 0, failed: 1, skipped: 0, faultCode: 1 });
     expect(failed.of('stage-started')[0]?.resumes).toBe(false);
     expect(failed.of('stage-failed')[0]?.error).toMatchObject({ code: 'STAGE_FAILED', message: 'the count broke off' });
 
@@ -108,7 +108,7 @@ stages:
   after: { uses: fake-write, with: { data: "\${{ stages.bad.outputs.data }}" } }
 `,
     );
-    expect(run.outcome).toEqual({ status: 'failed', ran: 1, cached: 0, failed: 1, faultCode: 1 });
+    expect(run.outcome).toEqual({ status: 'failed', ran: 1, cached: 0, failed: 1, skipped: 0, faultCode: 1 });
     expect(run.of('stage-failed')[0]?.error).toMatchObject({
       message: 'the disk is on fire',
       causes: ['too hot'],

@@ -1,21 +1,28 @@
 /**
  * Runs a plan: each stage as soon as what it needs is finished, from the cache where the same work was done before.
  *
- * It emits events and writes to the workspace; it knows no terminal and no process. A failed stage stops those that
- * need it and no others; an abort stops all, and leaves checkpoints from which the next run continues.
+ * It emits events and writes to the workspace; it knows no terminal and no process. After a failure no further stage
+ * starts, unless the run is to keep going; those under way end, and what they made is kept. An abort stops all, and leaves
+ * checkpoints from which the next run continues.
  */
 import { setMaxListeners } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Artifact } from '../artifacts/types.ts';
+import { Secrets } from '../config/secrets.ts';
 import { exitCodeOf } from '../errors/format.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import type { Fingerprint, Numerics, Plan, PlannedStage } from '../plan/types.ts';
 import type { Lease } from '../pool/lease.ts';
+import { delayAfter, withinTime } from './attempts.ts';
+import { decideStart, type StageEnd } from './decide-start.ts';
 import { explainDiskError } from './disk-error.ts';
 import { errorRecordOf } from './error-record.ts';
 import type { OutputRecord, RunEventHub } from './events.ts';
+import { checkExpectations } from './expectations.ts';
 import { placeInputError } from './place-input-error.ts';
+import { OutputPlacer } from './place-outputs.ts';
+import { type Quiet, QuietWatch } from './quiet-watch.ts';
 import {
-  checkExpectations,
   consultCache,
   fingerprintWith,
   optionsWithArtifacts,
@@ -23,13 +30,14 @@ import {
   type StageOutputs,
 } from './resolve-stage.ts';
 import { Slots } from './slots.ts';
-import type { Progress, StageContext, StageResult } from './stage-api.ts';
+import type { StageResult } from './stage-api.ts';
+import { stageContext } from './stage-context.ts';
 import type { Workspace } from './workspace.ts';
 
-/** Progress events of one stage are at least this far apart, the last one excepted. */
-const PROGRESS_INTERVAL_MS = 100;
 /** How long stages may take to come to rest after an abort. */
 const SETTLE_MS = 1_500;
+/** How long a running stage may say nothing before that is told. */
+const QUIET_MS = 60_000;
 
 export interface ExecuteOptions {
   readonly plan: Plan;
@@ -47,8 +55,14 @@ export interface ExecuteOptions {
   lease(request: { holder: string; memoryBytes?: number | undefined; signal: AbortSignal }): Promise<Lease>;
   /** Absolute path of run.json, for the last event. */
   readonly recordPath: string;
+  /** Values that options name as `${{ env.NAME }}`. @default none */
+  readonly secrets?: Secrets;
+  /** Whether stages that do not need a failed one still start. @default false */
+  readonly keepGoing?: boolean;
   /** @default 1500 */
   readonly settleMs?: number;
+  /** @default 60000 */
+  readonly quietMs?: number;
 }
 
 export interface RunOutcome {
@@ -56,12 +70,10 @@ export interface RunOutcome {
   readonly ran: number;
   readonly cached: number;
   readonly failed: number;
+  readonly skipped: number;
   /** Of a failed run: 2 when what the user gave is wrong, 1 when only stages or expectations failed; else 0. */
   readonly faultCode: 0 | 1 | 2;
 }
-
-/** How one stage ended, for those that wait for it. */
-type StageEnd = { readonly isOk: true; readonly outputs: StageOutputs } | { readonly isOk: false };
 
 export async function executePlan(options: ExecuteOptions): Promise<RunOutcome> {
   return new PlanExecution(options).run();
@@ -71,21 +83,30 @@ class PlanExecution {
   readonly #options: ExecuteOptions;
   readonly #slots: Slots;
   readonly #ends = new Map<string, Promise<StageEnd>>();
-  readonly #outputs = new Map<string, StageOutputs>();
+  /** How stages ended that have. */
+  readonly #ended = new Map<string, StageEnd>();
   /** Stages under way by fingerprint: the same work is not done twice at once. */
   readonly #inFlight = new Map<string, Promise<void>>();
   readonly #unsettled = new Set<string>();
   /** By device: how often and how long it was lent. */
   readonly #usage = new Map<string, { leases: number; leasedMs: number }>();
-  readonly #counts = { ran: 0, cached: 0, failed: 0 };
+  readonly #placer: OutputPlacer;
+  readonly #counts = { ran: 0, cached: 0, failed: 0, skipped: 0 };
+  /** Fires when no further stage may start: after the abort, or after a failure with the stage's name as reason. */
+  readonly #noMoreStarts: AbortSignal;
+  readonly #firstFailure = new AbortController();
   #faultCode: RunOutcome['faultCode'] = 0;
   #isOver = false;
 
   constructor(options: ExecuteOptions) {
     this.#options = options;
     this.#slots = new Slots(options.jobs);
-    // Every waiting stage listens to the one signal; that is no leak.
-    setMaxListeners(0, options.signal);
+    this.#placer = new OutputPlacer(options.workspace);
+    this.#noMoreStarts = options.keepGoing
+      ? options.signal
+      : AbortSignal.any([options.signal, this.#firstFailure.signal]);
+    // Every waiting stage listens to these; that is no leak.
+    setMaxListeners(0, options.signal, this.#noMoreStarts);
   }
 
   async run(): Promise<RunOutcome> {
@@ -119,55 +140,69 @@ class PlanExecution {
     return { status, ...this.#counts, faultCode: this.#faultCode };
   }
 
-  #fail(faultCode: 1 | 2): void {
+  #fail(stage: string, faultCode: 1 | 2): void {
     this.#counts.failed++;
     if (faultCode > this.#faultCode) this.#faultCode = faultCode;
+    this.#firstFailure.abort(stage);
+  }
+
+  async #runToEnd(stage: PlannedStage): Promise<StageEnd> {
+    for (const need of stage.dependencies) await this.#ends.get(need);
+    const end = await this.#startOrNot(stage);
+    this.#ended.set(stage.name, end);
+    if (end.kind === 'succeeded') await this.#placeOutputs(stage, end.outputs);
+    return end;
   }
 
   /** Never rejects: whatever goes wrong becomes an event. */
-  async #runToEnd(stage: PlannedStage): Promise<StageEnd> {
+  async #startOrNot(stage: PlannedStage): Promise<StageEnd> {
     const { events, signal, workspace } = this.#options;
-    for (const need of stage.dependencies) {
-      const end = await this.#ends.get(need);
-      if (end && !end.isOk) {
-        if (!this.#isOver) {
-          events.emit({
-            type: 'stage-stopped',
-            stage: stage.name,
-            why: signal.aborted ? 'not-started' : 'blocked',
-            by: need,
-          });
-        }
-        return { isOk: false };
-      }
-    }
+    const { name } = stage;
+    // Stages that ask about failures must start after one.
+    const mayStart = stage.if?.toleratesFailure ? signal : this.#noMoreStarts;
     let startedAt: number | undefined;
     try {
       signal.throwIfAborted();
-      return await this.#cachedOrRun(stage, () => {
-        startedAt = performance.now();
+      const decision = decideStart(stage, this.#ended);
+      if (decision.kind === 'blocked') {
+        events.emit({ type: 'stage-stopped', stage: name, why: 'blocked', by: decision.by });
+        return { kind: 'failed' };
+      }
+      if (decision.kind === 'skipped') {
+        this.#counts.skipped++;
+        events.emit({ type: 'stage-skipped', stage: name, why: decision.why });
+        return { kind: 'skipped' };
+      }
+      mayStart.throwIfAborted();
+      return await this.#cachedOrRun(stage, mayStart, () => {
+        startedAt ??= performance.now();
       });
     } catch (error) {
-      if (this.#isOver) return { isOk: false };
+      if (this.#isOver) return { kind: 'failed' };
+      const wasRunning = startedAt !== undefined;
       if (signal.aborted) {
-        const wasRunning = startedAt !== undefined;
-        events.emit({ type: 'stage-stopped', stage: stage.name, why: wasRunning ? 'interrupted' : 'not-started' });
+        events.emit({ type: 'stage-stopped', stage: name, why: wasRunning ? 'interrupted' : 'not-started' });
+      } else if (!wasRunning && mayStart.aborted && error === mayStart.reason) {
+        events.emit({ type: 'stage-stopped', stage: name, why: 'not-started', by: String(mayStart.reason) });
       } else {
         const placed = placeInputError(explainDiskError(error, workspace.directory), stage.inputs);
-        this.#fail(exitCodeOf(placed) === 2 ? 2 : 1);
+        this.#fail(name, exitCodeOf(placed) === 2 ? 2 : 1);
         const durationMs = startedAt === undefined ? 0 : Math.round(performance.now() - startedAt);
-        events.emit({ type: 'stage-failed', stage: stage.name, durationMs, error: errorRecordOf(placed) });
+        events.emit({ type: 'stage-failed', stage: name, durationMs, error: errorRecordOf(placed) });
       }
-      return { isOk: false };
+      return { kind: 'failed' };
     } finally {
-      this.#unsettled.delete(stage.name);
+      this.#unsettled.delete(name);
     }
   }
 
-  async #cachedOrRun(stage: PlannedStage, onStart: () => void): Promise<StageEnd> {
+  async #cachedOrRun(stage: PlannedStage, mayStart: AbortSignal, onStart: () => void): Promise<StageEnd> {
     const { events, signal, workspace, numerics, plan } = this.#options;
     const scope = plan.pipeline.name;
-    const outputsOf = (name: string) => this.#outputs.get(name) ?? {};
+    const outputsOf = (name: string) => {
+      const end = this.#ended.get(name);
+      return end?.kind === 'succeeded' ? end.outputs : {};
+    };
     const inputs = await resolveInputs(stage, outputsOf, workspace, { remember: true, signal });
     const fingerprint = fingerprintWith(stage, inputs, numerics);
 
@@ -184,7 +219,6 @@ class PlanExecution {
       if (decision.kind === 'cached') {
         const { metrics, tables, finishedAt, durationMs } = decision.entry;
         this.#counts.cached++;
-        this.#outputs.set(stage.name, decision.outputs);
         await workspace.markLast(scope, stage.name, fingerprint.digest);
         events.emit({
           type: 'stage-cached',
@@ -211,7 +245,7 @@ class PlanExecution {
         await workspace.removeWork(fingerprint.digest);
       }
       if (decision.reason.kind === 'damaged') await this.#dropDamaged(fingerprint.digest);
-      return await this.#runOnDevice(stage, fingerprint, inputs, onStart);
+      return await this.#attempt(stage, fingerprint, inputs, mayStart, onStart);
     } finally {
       this.#inFlight.delete(fingerprint.digest);
       leave();
@@ -228,22 +262,62 @@ class PlanExecution {
     }
   }
 
+  /** Attempts until one succeeds or none is left; device and place go back for the wait between two. */
+  async #attempt(
+    stage: PlannedStage,
+    fingerprint: Fingerprint,
+    inputs: ReadonlyMap<string, Artifact>,
+    mayStart: AbortSignal,
+    onStart: () => void,
+  ): Promise<StageEnd> {
+    const { events, signal } = this.#options;
+    for (let attempt = 1; ; attempt++) {
+      // A stage that has started may try again although another one has failed meanwhile.
+      const start = attempt === 1 ? mayStart : signal;
+      let delayMs: number | undefined;
+      try {
+        return await this.#runOnDevice(stage, fingerprint, inputs, start, onStart, (error) => {
+          delayMs = signal.aborted ? undefined : delayAfter(stage.retry, attempt, error);
+          if (delayMs === undefined && !signal.aborted) this.#firstFailure.abort(stage.name);
+        });
+      } catch (error) {
+        if (delayMs === undefined) throw error;
+        const attempts = 1 + (stage.retry?.times ?? 0);
+        events.emit({
+          type: 'stage-retrying',
+          stage: stage.name,
+          attempt,
+          attempts,
+          delayMs,
+          error: errorRecordOf(error),
+        });
+        await sleep(delayMs, undefined, { signal });
+      }
+    }
+  }
+
   async #runOnDevice(
     stage: PlannedStage,
     fingerprint: Fingerprint,
     inputs: ReadonlyMap<string, Artifact>,
+    mayStart: AbortSignal,
     onStart: () => void,
+    onFailure: (error: unknown) => void,
   ): Promise<StageEnd> {
-    const { signal } = this.#options;
-    const { device: needsDevice, memoryBytes } = stage.resources;
+    const { device: needsDevice, memoryBytes, slots } = stage.resources;
     // The device comes before the slot, so that a stage in the device's queue keeps no other stage from running.
-    const lease = needsDevice ? await this.#lend(stage, { holder: stage.name, memoryBytes, signal }) : undefined;
+    const request = { holder: stage.name, memoryBytes, signal: mayStart };
+    const lease = needsDevice ? await this.#lend(stage, request) : undefined;
     try {
-      const giveBack = await this.#slots.take(signal);
+      const giveBack = await this.#slots.take(mayStart, slots);
       try {
         onStart();
         this.#unsettled.add(stage.name);
         return await this.#runStage(stage, fingerprint, inputs, lease);
+      } catch (error) {
+        // Told before the place is free, so that no stage takes it that must no longer start.
+        onFailure(error);
+        throw error;
       } finally {
         giveBack();
       }
@@ -282,15 +356,38 @@ class PlanExecution {
     inputs: ReadonlyMap<string, Artifact>,
     lease: Lease | undefined,
   ): Promise<StageEnd> {
-    const { workspace, events, plan } = this.#options;
+    const { workspace, events, plan, signal } = this.#options;
     const { definition, name } = stage;
     const startedAt = performance.now();
     const resumes = await workspace.hasState(fingerprint.digest);
     const work = await workspace.prepareWork(fingerprint.digest, Object.keys(definition.outputs));
     events.emit({ type: 'stage-started', stage: name, resumes, device: lease?.device.id ?? null });
 
-    const options = optionsWithArtifacts(stage.options, inputs);
-    const result = await definition.run(this.#contextOf(stage, options, work, lease));
+    const options = this.#secrets.reveal(optionsWithArtifacts(stage.options, inputs));
+    const { timeoutMs } = stage;
+    const limits = { stage: name, timeoutMs, settleMs: this.#options.settleMs ?? SETTLE_MS, signal };
+    using watch = new QuietWatch(this.#options.quietMs ?? QUIET_MS, (quiet) => this.#tellQuiet(stage, quiet));
+    const result = await withinTime(limits, (attemptSignal) => {
+      let isCurrent = true;
+      attemptSignal.addEventListener('abort', () => setTimeout(() => (isCurrent = false), limits.settleMs).unref(), {
+        once: true,
+      });
+      return definition.run(
+        stageContext({
+          stage,
+          options,
+          work,
+          lease,
+          signal: attemptSignal,
+          pipelineFolder: plan.pipeline.folder,
+          watch,
+          // What a stage that does not react to the abort still says is nobody's concern.
+          emit: (event) => {
+            if (!this.#isOver && isCurrent) events.emit(event);
+          },
+        }),
+      );
+    });
     checkResult(stage, result);
 
     const outputs: Record<string, OutputRecord> = {};
@@ -299,7 +396,7 @@ class PlanExecution {
       outputs[output] = { type, digest: manifest.digest, path: workspace.store.pathOf(manifest.digest) };
     }
     const metrics = result.metrics ?? {};
-    const tables = result.tables ?? [];
+    const tables = this.#secrets.mask(result.tables ?? []);
     const durationMs = Math.round(performance.now() - startedAt);
     await workspace.writeCache(plan.pipeline.name, {
       version: 1,
@@ -314,9 +411,8 @@ class PlanExecution {
     });
     await workspace.removeWork(fingerprint.digest);
 
-    if (this.#isOver) return { isOk: false };
+    if (this.#isOver) return { kind: 'failed' };
     this.#counts.ran++;
-    this.#outputs.set(name, outputs);
     events.emit({
       type: 'stage-finished',
       stage: name,
@@ -340,54 +436,51 @@ class PlanExecution {
 
   /** Expectations are not part of the fingerprint, so cached results are tested like fresh ones. */
   #judge(stage: PlannedStage, metrics: NonNullable<StageResult['metrics']>, outputs: StageOutputs): StageEnd {
-    const missed = checkExpectations(stage, metrics).filter((expectation) => !expectation.met);
+    const metricsOf = (name: string) => {
+      const end = this.#ended.get(name);
+      return end?.kind === 'succeeded' ? end.metrics : {};
+    };
+    const missed = checkExpectations(stage.expect, metrics, metricsOf).filter(({ met }) => !met);
     for (const expectation of missed) {
       this.#options.events.emit({ type: 'stage-expectation-failed', stage: stage.name, expectation });
     }
-    if (missed.length === 0) return { isOk: true, outputs };
-    this.#fail(1);
-    return { isOk: false };
+    if (missed.length === 0) return { kind: 'succeeded', outputs, metrics };
+    this.#fail(stage.name, 1);
+    return { kind: 'failed' };
   }
 
-  #contextOf(
-    stage: PlannedStage,
-    options: Record<string, unknown>,
-    work: { state: string; outputs: Record<string, string> },
-    lease: Lease | undefined,
-  ): StageContext {
-    const { events, signal } = this.#options;
-    const { name } = stage;
-    const emit: RunEventHub['emit'] = (event) => {
-      // A stage that does not react to the abort may still talk after the run has ended.
-      if (!this.#isOver) events.emit(event);
-    };
-    let lastProgressAt = Number.NEGATIVE_INFINITY;
-    return {
-      name,
-      options,
-      outputs: work.outputs,
-      state: work.state,
-      pipelineFolder: this.#options.plan.pipeline.folder,
-      seed: stage.seed,
-      signal,
-      get lease(): Lease {
-        if (lease) return lease;
-        throw new Fr1Error('RUNTIME_UNAVAILABLE', `stage "${name}" uses a device without asking for one`, {
-          hint: 'its `resources` must return `device: true`',
-        });
-      },
-      log: (message) => emit({ type: 'stage-log', stage: name, message }),
-      warn: (message) => emit({ type: 'stage-warn', stage: name, message }),
-      progress: (progress: Progress) => {
-        const now = performance.now();
-        if (progress.done < progress.total && now - lastProgressAt < PROGRESS_INTERVAL_MS) return;
-        lastProgressAt = now;
-        emit({ type: 'stage-progress', stage: name, ...progress });
-      },
-      metric: (step, values) => emit({ type: 'stage-metric', stage: name, step, values }),
-    };
+  /** A place that cannot be filled fails the run; the result is in the store all the same. */
+  async #placeOutputs(stage: PlannedStage, outputs: StageOutputs): Promise<void> {
+    const { plan, events, workspace } = this.#options;
+    for (const output of plan.pipeline.outputs) {
+      const artifact = output.source.stage === stage.name ? outputs[output.source.output] : undefined;
+      if (!artifact || this.#isOver) continue;
+      const { written, path, mode } = output;
+      try {
+        const isNew = await this.#placer.place(output, artifact);
+        events.emit({ type: 'output-placed', output: written, path, digest: artifact.digest, mode, isNew });
+      } catch (cause) {
+        const error = explainDiskError(cause, workspace.directory);
+        this.#fail(stage.name, exitCodeOf(error) === 2 ? 2 : 1);
+        events.emit({ type: 'output-failed', output: written, path, error: errorRecordOf(error) });
+      }
+    }
+  }
+
+  #tellQuiet(stage: PlannedStage, { quietMs, at }: Quiet): void {
+    if (this.#isOver) return;
+    const place = at ? `it was at ${at.done} of ${at.total} ${at.unit}` : 'it has told no progress yet';
+    const limit = stage.timeoutMs === undefined ? '; a `timeout` would end it, with `retry` begin it again' : '';
+    const hint = `${place}; Ctrl-C is safe, the next run goes on from what it has saved${limit}`;
+    this.#options.events.emit({ type: 'stage-quiet', stage: stage.name, quietMs, hint });
+  }
+
+  get #secrets(): Secrets {
+    return this.#options.secrets ?? NO_SECRETS;
   }
 }
+
+const NO_SECRETS = Secrets.read([], {});
 
 function checkResult(stage: PlannedStage, result: StageResult): void {
   for (const [name, metric] of Object.entries(result.metrics ?? {})) {

@@ -6,7 +6,8 @@ import { finished } from 'node:stream/promises';
 import { namesIn, readJsonIfPresent, writeJsonAtomically } from '../artifacts/durable-fs.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import { didYouMean } from '../errors/nearest.ts';
-import type { RunEvent, RunEventHub } from './events.ts';
+import { durationOf } from './duration.ts';
+import type { ErrorRecord, RunEvent, RunEventHub } from './events.ts';
 import { applyEvent, type RunRecord, startRecord } from './run-record.ts';
 import type { Workspace } from './workspace.ts';
 
@@ -190,17 +191,25 @@ function logTextOf(event: RunEvent): string | undefined {
       return event.message;
     case 'stage-warn':
       return `warning: ${event.message}`;
-    case 'stage-failed': {
-      const { code, message, causes = [], stack } = event.error;
-      return [
-        `error[${code}]: ${message}`,
-        ...causes.map((cause) => `  because: ${cause}`),
-        ...(stack ? [stack] : []),
-      ].join('\n');
+    case 'stage-quiet':
+      return `silent for ${durationOf(event.quietMs)}: ${event.hint}`;
+    case 'stage-retrying': {
+      const { attempt, attempts, delayMs, error } = event;
+      return `${errorText(error)}\nattempt ${attempt} of ${attempts} failed; the next begins in ${durationOf(delayMs)}`;
     }
+    case 'stage-failed':
+      return errorText(event.error);
     default:
       return undefined;
   }
+}
+
+function errorText({ code, message, causes = [], stack }: ErrorRecord): string {
+  return [
+    `error[${code}]: ${message}`,
+    ...causes.map((cause) => `  because: ${cause}`),
+    ...(stack ? [stack] : []),
+  ].join('\n');
 }
 
 /** A stage's name as a file name on every system. */

@@ -7,8 +7,7 @@ import { Fr1Error } from '../errors/fr1-error.ts';
 import { explainRerun } from '../plan/explain-rerun.ts';
 import { fingerprintStage } from '../plan/fingerprint.ts';
 import type { Fingerprint, Numerics, PlannedStage } from '../plan/types.ts';
-import type { ExpectationRecord, OutputRecord, RunReason } from './events.ts';
-import type { Metric } from './stage-api.ts';
+import type { OutputRecord, RunReason } from './events.ts';
 import type { CacheEntry, Workspace } from './workspace.ts';
 
 export type StageOutputs = Readonly<Record<string, OutputRecord>>;
@@ -100,19 +99,6 @@ export async function consultCache(
     outputs[name] = { type, digest, path: found.path };
   }
   return { kind: 'cached', entry, outputs };
-}
-
-/** Tests the bounds of a stage's metrics; a metric that the stage did not return is not met. */
-export function checkExpectations(
-  stage: PlannedStage,
-  metrics: Readonly<Record<string, Metric>>,
-): readonly ExpectationRecord[] {
-  return stage.expect.map(({ metric, atLeast, atMost }) => {
-    const got = metrics[metric] ?? null;
-    const met =
-      got !== null && (atLeast === undefined || got.value >= atLeast) && (atMost === undefined || got.value <= atMost);
-    return { metric, atLeast, atMost, got, met };
-  });
 }
 
 function escapePointer(key: string): string {

@@ -19,7 +19,9 @@ export type StageStatus =
   | 'interrupted'
   /** A stage that it needs did not succeed. */
   | 'blocked'
-  /** The run ended before it. */
+  /** It need not run: its condition is false, or it takes an output of a skipped stage. */
+  | 'skipped'
+  /** The run was stopped, or another stage failed, before it was its turn. */
   | 'not-started';
 
 export interface StageRecord {
@@ -39,6 +41,17 @@ export interface StageRecord {
   readonly missedExpectations: readonly ExpectationRecord[];
   readonly warnings: readonly string[];
   readonly error?: ErrorRecord;
+  /** Of a skipped stage. */
+  readonly skippedBecause?: string;
+  /** Attempts that failed before the last one. */
+  readonly failedAttempts?: readonly ErrorRecord[];
+}
+
+/** A result that the pipeline's `outputs` want at a place of their own. */
+export interface PlacedRecord {
+  readonly output: string;
+  readonly path: string;
+  readonly error?: ErrorRecord;
 }
 
 export interface RunRecord {
@@ -57,6 +70,8 @@ export interface RunRecord {
   readonly stages: readonly StageRecord[];
   /** Devices that were lent, by the end of the run; absent in records of old versions. */
   readonly devices?: readonly DeviceUsage[];
+  /** Places named under `outputs` of the pipeline; absent where there are none. */
+  readonly placed?: readonly PlacedRecord[];
 }
 
 type RunStarted = Extract<RunEvent, { type: 'run-started' }>;
@@ -119,7 +134,20 @@ export function applyEvent(record: RunRecord, event: RunEvent): RunRecord {
       const { type: _, time: __, ...usage } = event;
       return { ...record, devices: [...(record.devices ?? []), usage] };
     }
+    case 'stage-skipped':
+      return withStage(record, event.stage, { status: 'skipped', skippedBecause: event.why });
+    case 'stage-retrying':
+      return withStage(record, event.stage, (stage) => ({
+        failedAttempts: [...(stage.failedAttempts ?? []), event.error],
+      }));
+    case 'output-placed':
+      return { ...record, placed: [...(record.placed ?? []), { output: event.output, path: event.path }] };
+    case 'output-failed': {
+      const { output, path, error } = event;
+      return { ...record, placed: [...(record.placed ?? []), { output, path, error }] };
+    }
     case 'run-started':
+    case 'stage-quiet':
     case 'device-busy':
     case 'device-leased':
     case 'device-released':

@@ -49,7 +49,16 @@ describe('liveRenderer()', () => {
     const expectation = { metric: 'score', atLeast: 1, got: { value: 0.5 }, met: false };
     emit({ type: 'stage-expectation-failed', stage: 'train', expectation });
     emit({ type: 'stage-stopped', stage: 'test', why: 'blocked', by: 'train' });
-    emit({ type: 'run-finished', status: 'failed', durationMs: 1, ran: 1, cached: 1, failed: 1, record: '' });
+    emit({
+      type: 'run-finished',
+      status: 'failed',
+      durationMs: 1,
+      ran: 1,
+      cached: 1,
+      failed: 1,
+      skipped: 0,
+      record: '',
+    });
     await view.close();
     const rows = plain(chunks.join(''))
       .trimEnd()

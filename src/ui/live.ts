@@ -11,7 +11,7 @@ import {
 import type { RunEvent } from '../run/events.ts';
 import { EtaEstimator } from './eta.ts';
 import { finishedText, progressText } from './plain.ts';
-import { agoText, busyText, durationText, expectationText, oneLine, reasonText } from './words.ts';
+import { agoText, busyText, durationText, expectationText, oneLine, reasonText, retryText } from './words.ts';
 
 type Wrapper = ListrTaskWrapper<object, typeof TerminalRenderer, typeof SimpleRenderer>;
 
@@ -146,11 +146,20 @@ export function liveRenderer(stdout: NodeJS.WriteStream, stderr: NodeJS.WriteStr
         const text = {
           interrupted: 'stopped',
           blocked: `not run: "${event.by}" did not succeed`,
-          'not-started': 'not run',
+          'not-started': event.by === undefined ? 'not run' : `not run: "${event.by}" has failed before`,
         };
         finish(event.stage, text[event.why], new Error(event.why));
         return;
       }
+      case 'stage-skipped':
+        finish(event.stage, `skipped: ${oneLine(event.why)}`);
+        return;
+      case 'stage-retrying':
+        set(event.stage, retryText(event));
+        return;
+      case 'stage-quiet':
+        note(event.stage, `silent for ${durationText(event.quietMs)}: ${event.hint}`);
+        return;
       case 'run-warn':
         stderr.write(`warning: ${oneLine(event.message)}\n`);
         return;
@@ -162,6 +171,8 @@ export function liveRenderer(stdout: NodeJS.WriteStream, stderr: NodeJS.WriteStr
       case 'device-busy':
         set(event.stage, busyText(event));
         return;
+      case 'output-placed':
+      case 'output-failed':
       case 'device-usage':
       case 'device-leased':
       case 'device-released':

@@ -98,6 +98,7 @@ const EVENTS: readonly RunEvent[] = [
     ran: 1,
     cached: 1,
     failed: 2,
+    skipped: 0,
     record: 'run.json',
   }),
 ];
@@ -165,7 +166,16 @@ describe('the summary', () => {
     const record = recordOf([
       at(0, { ...(EVENTS[0] as RunEvent & { type: 'run-started' }), stages: [{ name: 'birds', kind: 'dataset' }] }),
       cached,
-      at(0.5, { type: 'run-finished', status: 'done', durationMs: 500, ran: 0, cached: 1, failed: 0, record: '' }),
+      at(0.5, {
+        type: 'run-finished',
+        status: 'done',
+        durationMs: 500,
+        ran: 0,
+        cached: 1,
+        failed: 0,
+        skipped: 0,
+        record: '',
+      }),
     ]);
     expect(closingLines(record)[0]).toBe('everything cached: nothing had to run (1 stage checked in 0.5 s)');
   });
@@ -180,6 +190,7 @@ describe('the summary', () => {
         ran: 0,
         cached: 0,
         failed: 0,
+        skipped: 0,
         record: '',
       }),
     ]);

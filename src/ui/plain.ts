@@ -10,6 +10,7 @@ import {
   metricText,
   oneLine,
   reasonText,
+  retryText,
 } from './words.ts';
 
 const PROGRESS_INTERVAL_MS = 5_000;
@@ -69,6 +70,22 @@ export function plainRenderer(writeLine: (line: string) => void): (event: RunEve
       case 'stage-stopped':
         if (event.why === 'interrupted') stageLine(event.stage, 'stopped');
         else if (event.why === 'blocked') stageLine(event.stage, `not run: stage "${event.by}" did not succeed`);
+        else if (event.by !== undefined) stageLine(event.stage, `not run: stage "${event.by}" has failed before`);
+        return;
+      case 'stage-skipped':
+        stageLine(event.stage, `skipped: ${oneLine(event.why)}`);
+        return;
+      case 'stage-retrying':
+        stageLine(event.stage, retryText(event));
+        return;
+      case 'stage-quiet':
+        stageLine(event.stage, `silent for ${durationText(event.quietMs)}: ${event.hint}`);
+        return;
+      case 'output-placed':
+        if (event.isNew) writeLine(`${event.mode === 'link' ? 'linked' : 'copied'} ${oneLine(event.output)}`);
+        return;
+      case 'output-failed':
+        writeLine(`FAILED: ${oneLine(event.error.message)}`);
         return;
       case 'run-warn':
         writeLine(`warning: ${oneLine(event.message)}`);

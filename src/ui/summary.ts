@@ -30,6 +30,9 @@ export function failureLines(record: RunRecord, options: SummaryOptions = {}): s
       lines.push(`stage "${stage.name}" does not meet its expectation: ${expectationText(expectation)}`, '');
     }
   }
+  for (const { error } of record.placed ?? []) {
+    if (error) lines.push(stageErrorText(error, options), '');
+  }
   const blocked = record.stages.filter((stage) => stage.status === 'blocked').map((stage) => stage.name);
   if (blocked.length > 0) lines.push(`not run, because they need what failed: ${blocked.join(', ')}`, '');
   return lines;
@@ -46,14 +49,16 @@ export function closingLines(record: RunRecord, options: SummaryOptions = {}): s
       ['ran', 'ran'],
       ['cached', 'cached'],
       ['failed', 'failed'],
+      ['skipped', 'skipped'],
       ['blocked', 'not run'],
+      ['not-started', 'not started'],
     ] as const
   )
     .map(([status, word]) => [count(status), word] as const)
     .filter(([n]) => n > 0)
     .map(([n, word]) => `${n} ${word}`)
     .join(', ');
-  const isAllCached = record.stages.every((stage) => stage.status === 'cached');
+  const isAllCached = record.stages.every(({ status }) => status === 'cached' || status === 'skipped');
 
   if (record.status === 'interrupted') {
     const how = options.wasForced ? 'run the same command without --force' : 'run the same command again';
@@ -67,7 +72,11 @@ export function closingLines(record: RunRecord, options: SummaryOptions = {}): s
   }
   if (record.devices?.length) lines.push(record.devices.map(usageText).join(', '));
   const { showCommand = (id: string) => `fr1 show ${id}` } = options;
-  lines.push(...placesOf(record, showPath), `to see this again: ${showCommand(record.id)}`);
+  lines.push(
+    ...placesOf(record, showPath),
+    ...outputLines(record, showPath),
+    `to see this again: ${showCommand(record.id)}`,
+  );
   return lines;
 }
 
@@ -99,6 +108,12 @@ function placesOf(record: RunRecord, showPath: (path: string) => string): string
     }
   }
   return places.length > 0 ? ['checkpoints:', ...places] : [];
+}
+
+/** Places that the pipeline's `outputs` name. */
+function outputLines(record: RunRecord, showPath: (path: string) => string): string[] {
+  const placed = (record.placed ?? []).filter(({ error }) => error === undefined);
+  return placed.length === 0 ? [] : ['outputs:', ...placed.map(({ path }) => `  ${showPath(path)}`)];
 }
 
 function stagesText({ stages }: RunRecord): string {

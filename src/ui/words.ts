@@ -1,5 +1,5 @@
 /** Values as short English text, for terminals. Pure. */
-import type { DeviceUsage, ExpectationRecord, RunEvent, RunReason } from '../run/events.ts';
+import type { BetterThanRecord, DeviceUsage, ExpectationRecord, RunEvent, RunReason } from '../run/events.ts';
 import type { Metric, Progress } from '../run/stage-api.ts';
 
 /** `40 ms`, `0.4 s`, `12 s`, `3 min 05 s`, `2 h 04 min`. */
@@ -73,13 +73,29 @@ export function metricText(metric: Metric): string {
   return `${value} [${numberText(metric.low)}, ${numberText(metric.high)}]`;
 }
 
-export function expectationText({ metric, atLeast, atMost, got }: ExpectationRecord): string {
+/** `expected accuracy at least 0.6, got 0.5500 [0.5010, 0.5990]`. */
+export function expectationText({ metric, atLeast, atMost, within, betterThan, got }: ExpectationRecord): string {
   const bounds = [
     ...(atLeast === undefined ? [] : [`at least ${atLeast}`]),
     ...(atMost === undefined ? [] : [`at most ${atMost}`]),
+    ...(within === undefined ? [] : [`within ${within.tolerance} of ${within.of}`]),
+    ...(betterThan === undefined ? [] : [betterText(betterThan)]),
   ].join(' and ');
   const found = got === null ? 'the stage returned no such metric' : `got ${metricText(got)}`;
-  return `expected ${metric} ${bounds}, ${found}`;
+  const p = betterThan?.p == null ? '' : `, p ${betterThan.p < 0.0001 ? '< 0.0001' : `= ${betterThan.p.toFixed(4)}`}`;
+  return `expected ${metric} ${bounds}, ${found}${p}`;
+}
+
+function betterText({ stage, metric, by, significance, direction, other }: BetterThanRecord): string {
+  const margin = by > 0 ? ` by more than ${by}` : '';
+  const value = other === null ? ', which it did not return' : ` (${metricText(other)})`;
+  return `${direction} than ${metric} of "${stage}"${value}${margin} at p < ${significance}`;
+}
+
+/** `attempt 1 of 3 failed, the next begins in 30 s: the server is gone`. */
+export function retryText(event: Extract<RunEvent, { type: 'stage-retrying' }>): string {
+  const { attempt, attempts, delayMs, error } = event;
+  return `attempt ${attempt} of ${attempts} failed, the next begins in ${durationText(delayMs)}: ${oneLine(error.message)}`;
 }
 
 /** `waits for cpu, which process 4711 (quickstart/sft) has`. */

@@ -2,8 +2,9 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadPipeline } from '../../src/config/load.ts';
+import type { Secrets } from '../../src/config/secrets.ts';
 import { planPipeline } from '../../src/plan/plan.ts';
-import type { Numerics, Selection } from '../../src/plan/types.ts';
+import type { Numerics, PipelineOutput, PlannedStage, Selection } from '../../src/plan/types.ts';
 import type { Lease } from '../../src/pool/lease.ts';
 import { type RunEvent, RunEventHub } from '../../src/run/events.ts';
 import { executePlan, type RunOutcome } from '../../src/run/executor.ts';
@@ -27,6 +28,12 @@ export interface TestRunOptions {
   readonly jobs?: number;
   readonly numerics?: Partial<Numerics>;
   readonly settleMs?: number;
+  readonly quietMs?: number;
+  readonly keepGoing?: boolean;
+  readonly secrets?: Secrets;
+  /** Changes the plan before it is executed. */
+  readonly change?: (stage: PlannedStage) => PlannedStage;
+  readonly outputs?: readonly PipelineOutput[];
   readonly lease?: () => Promise<Lease>;
   readonly onEvent?: (event: RunEvent) => void;
 }
@@ -40,11 +47,17 @@ export async function runPlan(folder: string, yaml: string, options: TestRunOpti
   await writeFile(file, yaml);
   const sets = options.sets ?? [];
   const pipeline = await loadPipeline({ file, sets, stages: STAGES, cwd: folder });
-  const plan = planPipeline(pipeline, options.selection);
+  const planned = planPipeline(pipeline, options.selection);
+  const plan = {
+    ...planned,
+    pipeline: { ...planned.pipeline, outputs: options.outputs ?? planned.pipeline.outputs },
+    order: planned.order.map(options.change ?? ((stage) => stage)),
+  };
   const workspace = new Workspace(join(folder, '.fr1'));
   await using _lock = await workspace.open();
 
-  const hub = new RunEventHub();
+  const { secrets } = options;
+  const hub = new RunEventHub(secrets && ((event) => secrets.mask(event)));
   const events: RunEvent[] = [];
   hub.subscribe((event) => events.push(event));
   if (options.onEvent) hub.subscribe(options.onEvent);
@@ -62,6 +75,9 @@ export async function runPlan(folder: string, yaml: string, options: TestRunOpti
     lease: options.lease ?? (async () => fakeLease()),
     recordPath: recorder.recordPath,
     ...(options.settleMs !== undefined && { settleMs: options.settleMs }),
+    ...(options.quietMs !== undefined && { quietMs: options.quietMs }),
+    keepGoing: options.keepGoing ?? false,
+    ...(options.secrets && { secrets: options.secrets }),
   });
   const record = await recorder.close();
   if (!record) throw new Error('the run left no record');
