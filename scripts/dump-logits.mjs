@@ -4,23 +4,29 @@
  *   npm run build && node scripts/dump-logits.mjs CHECKPOINT OUT.safetensors
  *   python scripts/check_transformers.py CHECKPOINT OUT.safetensors
  *
+ * and with a LoRA adapter:
+ *
+ *   node scripts/dump-logits.mjs CHECKPOINT OUT.safetensors ADAPTER
+ *   python scripts/check_transformers.py CHECKPOINT OUT.safetensors ADAPTER
+ *
  * OUT holds input_ids [T], pixel_values [P, 1176], image_grid_thw [3], first (the position of the first logits) and
  * logits [N, V] of the positions from there on, all as float32.
  */
 
+import { openModelFolder } from '../dist/src/engine/adapters/model-folder.js';
 import { buildBatch } from '../dist/src/engine/models/qwen2_5_vl/batch.js';
 import { processImage } from '../dist/src/engine/models/qwen2_5_vl/image-processor.js';
+import { adaptedWeights, wholeWeights } from '../dist/src/engine/models/qwen2_5_vl/open-training-model.js';
 import { openProcessor } from '../dist/src/engine/models/qwen2_5_vl/processor.js';
-import { logProbGraph, TrainingModel } from '../dist/src/engine/models/qwen2_5_vl/training-model.js';
+import { logProbGraph } from '../dist/src/engine/models/qwen2_5_vl/training-model.js';
 import { Program } from '../dist/src/engine/program.js';
 import { openRuntime } from '../dist/src/engine/session/open-runtime.js';
-import { openCheckpoint } from '../dist/src/engine/weights/checkpoint.js';
 import { writeSafetensors } from '../dist/src/engine/weights/safetensors.js';
 import { renderPixels } from '../dist/src/worlds/procedural-birds/render.js';
 
-const [folder, out] = process.argv.slice(2);
+const [folder, out, adapterFolder] = process.argv.slice(2);
 if (!folder || !out) {
-  console.error('usage: node scripts/dump-logits.mjs CHECKPOINT OUT.safetensors');
+  console.error('usage: node scripts/dump-logits.mjs CHECKPOINT OUT.safetensors [ADAPTER]');
   process.exit(2);
 }
 const runtime = await openRuntime();
@@ -31,22 +37,19 @@ const source = {
     return runtime.createSession(model, options);
   },
 };
-const checkpoint = openCheckpoint(folder);
-const processor = await openProcessor(folder);
+const { base, adapter } = openModelFolder(folder, adapterFolder);
+const processor = await openProcessor(base.dir);
 const pixels = await renderPixels({ namespace: 'dataset', seed: 1, species: 17, index: 3 });
 const image = processImage({ width: 112, height: 112, data: pixels }, processor.images);
 const { inputIds } = processor.encodeChat([{ role: 'user', content: '<image>Which bird is in the image?' }], [image], {
   addGenerationPrompt: true,
 });
 const answer = processor.encode('<think>Visual analysis: red crown, blue breast.</think>\n<answer>Ruby River</answer>');
-const batch = buildBatch(checkpoint.config, [{ prefix: inputIds, images: [0], branches: [{ ids: answer }] }], [image]);
-const model = new TrainingModel(source, checkpoint.config);
-for (const { name } of checkpoint.parameters) checkpoint.readFloat32(name, model.store.tensor(name).data);
-const { graph, logits } = logProbGraph(checkpoint.config, batch.visionKind);
+const batch = buildBatch(base.config, [{ prefix: inputIds, images: [0], branches: [{ ids: answer }] }], [image]);
+const weights = adapter ? adaptedWeights(base, adapter) : wholeWeights(base);
+const { graph, logits } = logProbGraph(base.config, batch.visionKind, weights);
 const program = await Program.compile(source, graph, { logits }, { key: 'dump' });
-const feeds = Object.fromEntries(
-  program.feeds.map(({ name }) => [name, batch.feeds[name] ?? model.store.tensor(name)]),
-);
+const feeds = Object.fromEntries(program.feeds.map(({ name }) => [name, batch.feeds[name] ?? weights.tensor(name)]));
 const result = await program.run(feeds);
 const tensor = (name, shape, data) => ({
   name,

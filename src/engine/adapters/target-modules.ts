@@ -62,7 +62,9 @@ function unknownTarget(target: string, modules: readonly LinearModule[]): Fr1Err
   return new Fr1Error(
     'ADAPTER_TARGET_UNKNOWN',
     `no linear layer of the parts that are trained is called "${target}"; they are ${ends.join(', ')}`,
-    { hint: `full names look like ${moduleName(modules[0]!.name)}` },
+    {
+      hint: `full names look like ${moduleName(modules[0]!.name)}; which parts are trained is said under \`trainable\``,
+    },
   );
 }
 
