@@ -6,6 +6,7 @@ import { Fr1Error } from '../../errors/fr1-error.ts';
 import type { LoraLayer, WeightLayout } from '../nn/model-graph.ts';
 import { ParameterStore } from '../optim/parameter-store.ts';
 import type { SessionSource } from '../program.ts';
+import type { DeviceMemory } from '../session/runtime.ts';
 import type { HostTensor, Tensor } from '../tensor.ts';
 import type { FloatDType } from './convert.ts';
 
@@ -61,16 +62,17 @@ export class ModelWeights implements WeightLayout {
 
   /** Where graphs that run on a source's device find the weights: copied there once, or in host memory. */
   async finder(source: SessionSource): Promise<(name: string) => Tensor | undefined> {
-    const trained = await this.trained.onDevice(source);
-    if (trained === undefined) return (name) => this.find(name);
-    this.#frozenOnDevice ??= this.#placeFrozen(source);
+    const { memory } = source;
+    if (memory === undefined) return (name) => this.find(name);
+    const trained = this.trained.parameters.length > 0 ? await this.trained.onDevice(source) : undefined;
+    this.#frozenOnDevice ??= this.#placeFrozen(memory);
     const frozen = await this.#frozenOnDevice;
-    return (name) => trained.find(name) ?? frozen.get(name);
+    return (name) => trained?.find(name) ?? frozen.get(name);
   }
 
-  async #placeFrozen({ memory }: SessionSource): Promise<ReadonlyMap<string, Tensor>> {
+  async #placeFrozen(memory: DeviceMemory): Promise<ReadonlyMap<string, Tensor>> {
     const placed = new Map<string, Tensor>();
-    for (const name of this.frozen.names) placed.set(name, await memory!.upload(this.frozen.find(name)!));
+    for (const name of this.frozen.names) placed.set(name, await memory.upload(this.frozen.find(name)!));
     return placed;
   }
 

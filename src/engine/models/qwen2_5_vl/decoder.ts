@@ -7,27 +7,19 @@
  *
  * Named sizes: B prompts of T tokens (prefill); S sequences with P cached time steps (decode).
  */
-import type { Graph, Value } from '../../autodiff/graph.ts';
+import type { Value } from '../../autodiff/graph.ts';
 import type { Scores } from '../../generate/sampler.ts';
 import { ModelGraph, type WeightLayout } from '../../nn/model-graph.ts';
-import { Add } from '../../ops/add.ts';
 import { CachedAttention } from '../../ops/cached-attention.ts';
-import { Mul } from '../../ops/mul.ts';
 import { Reshape } from '../../ops/reshape.ts';
-import { Softmax } from '../../ops/softmax.ts';
 import { Transpose } from '../../ops/transpose.ts';
 import type { HostTensor } from '../../tensor.ts';
 import { MASKED } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
 import { forward } from './forward.ts';
+import { type GenerationGraph, scoresOf } from './scores.ts';
 import { textHead, textModel, tokenEmbeddings } from './text.ts';
 import type { VisionLayoutKind } from './vision.ts';
-
-export interface GenerationGraph {
-  readonly graph: Graph;
-  /** `scores` [rows, V], and per layer `k0`, `v0`, ... */
-  readonly outputs: Readonly<Record<string, Value>>;
-}
 
 /** Right-padded prompts to the scores of their last tokens [B, V], keys and values [T, B, K, D]. Feeds: buildBatch(). */
 export function prefillGraph(
@@ -66,14 +58,6 @@ export function decodeGraph(config: Qwen25VLConfig, scores: Scores, layout?: Wei
   });
   outputs['scores'] = scoresOf(graph, textHead(graph, config, hidden), scores);
   return { graph, outputs };
-}
-
-/** softmax((logits + bias) / temperature), or the logits as they are. */
-function scoresOf(graph: Graph, logits: Value, scores: Scores): Value {
-  if (scores === 'logits') return logits;
-  const bias = graph.input('logit_bias', 'float32', [logits.dim(1)]);
-  const inverseTemperature = graph.input('inverse_temperature', 'float32', [1]);
-  return Softmax(Mul(Add(logits, bias), inverseTemperature));
 }
 
 /** Bytes of keys and values per sequence and time step. */
@@ -192,6 +176,9 @@ export class KeyValueCache {
     this.#mask.fill(0, this.length * this.slots, (this.length + 1) * this.slots);
     this.length++;
   }
+
+  /** Its memory is the caller's. */
+  release(): void {}
 
   /** Drops all slots but the given ones (rising), which move together. */
   keep(kept: readonly number[]): void {

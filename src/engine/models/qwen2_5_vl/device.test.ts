@@ -6,7 +6,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { webGpuSource } from '../../../../test/helpers/device-source.ts';
 import { fixture } from '../../../../test/helpers/fixtures.ts';
 import { bareSource } from '../../../../test/helpers/session-source.ts';
-import type { ImagePatches } from '../../generate/types.ts';
+import type { GenerationRequest, ImagePatches } from '../../generate/types.ts';
 import { tapoLossGraph } from '../../loss/tapo.ts';
 import { WEIGHTED_NLL } from '../../loss/weighted-nll.ts';
 import { AdamW } from '../../optim/adamw.ts';
@@ -15,8 +15,10 @@ import { RandomStream } from '../../random.ts';
 import { openRuntime } from '../../session/open-runtime.ts';
 import { float32 } from '../../tensor.ts';
 import { openCheckpoint } from '../../weights/checkpoint.ts';
+import { MemoryWeights, ModelWeights } from '../../weights/model-weights.ts';
 import { type Batch, buildBatch, type Row } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
+import { createGenerator, type GeneratorOptions } from './generator.ts';
 import { TrainingModel } from './training-model.ts';
 
 const runtime = await openRuntime({ threads: 1 });
@@ -86,7 +88,53 @@ describe.skipIf(webGpu === undefined)('a model on WebGPU', () => {
     },
     LIMIT_MS,
   );
+
+  it.each([
+    ['all prompts at once', {}],
+    ['few at a time, and batches that shrink early', { maxBatch: 4, maxPrefillTokens: 40, compactBelow: 1 }],
+  ])(
+    'draws the same tokens as on the CPU with %s',
+    async (_, options) => {
+      const [here, there] = [await generate(cpu, options), await generate(webGpu!, options)];
+      expect(here.flat().some(({ finishReason }) => finishReason === 'stop')).toBe(true);
+      expect(there.map((samples) => samples.map(({ tokenIds }) => tokenIds))).toEqual(
+        here.map((samples) => samples.map(({ tokenIds }) => tokenIds)),
+      );
+    },
+    LIMIT_MS,
+  );
 });
+
+/** Three samples each of prompts of different lengths, some of which end early. */
+async function generate(source: SessionSource, options: GeneratorOptions) {
+  const checkpoint = openCheckpoint(fixture('qwen2_5_vl', 'tiny_untied'));
+  const { config } = checkpoint;
+  const weights = new MemoryWeights(checkpoint.parameters.map(({ name }) => [name, checkpoint.readFloat32(name)]));
+  const generator = createGenerator(source, config, ModelWeights.frozen(weights), options);
+  const requests = [0, 1, 2, 3].map((i): GenerationRequest => {
+    const images = i === 0 ? [] : [image(i, 8, i === 2 ? 12 : 8)];
+    const slots = images.flatMap(({ grid }) => new Array<number>((grid[1] * grid[2]) / 4).fill(config.imageTokenId));
+    const shown = slots.length === 0 ? [] : [config.visionStartTokenId, ...slots, config.visionEndTokenId];
+    return { inputIds: Int32Array.from([5, ...shown, 9, 10 + i]), images, seed: i };
+  });
+  const vocabulary = config.text.vocabSize;
+  const completions = await generator.generate(
+    requests,
+    {
+      maxNewTokens: 12,
+      temperature: 1,
+      topP: 1,
+      topK: 0,
+      repetitionPenalty: 1,
+      stopTokenIds: Array.from({ length: Math.floor(vocabulary / 8) }, (__, i) => 8 * i),
+      bannedTokenIds: [config.imageTokenId],
+      samplesPerRequest: 3,
+    },
+    {},
+  );
+  await generator.release();
+  return completions;
+}
 
 async function train(source: SessionSource, checkpoint: ReturnType<typeof openCheckpoint>) {
   const { config } = checkpoint;

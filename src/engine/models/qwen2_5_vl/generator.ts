@@ -18,12 +18,21 @@ import type {
 } from '../../generate/types.ts';
 import { type Feeds, Program, type SessionSource } from '../../program.ts';
 import { RandomStream } from '../../random.ts';
-import type { HostTensor } from '../../tensor.ts';
+import type { Tensor } from '../../tensor.ts';
 import type { ModelWeights } from '../../weights/model-weights.ts';
 import { buildBatch, type Row } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
-import { cacheBytesPerToken, decodeGraph, type GenerationGraph, KeyValueCache, prefillGraph } from './decoder.ts';
+import { cacheBytesPerToken, decodeGraph, KeyValueCache, prefillGraph } from './decoder.ts';
+import {
+  DeviceCache,
+  deviceDecodeGraph,
+  devicePrefillGraph,
+  joinGraph,
+  keepGraph,
+  placeGraph,
+} from './device-cache.ts';
 import { mropeCosSin, mropePositions } from './rope.ts';
+import type { GenerationGraph } from './scores.ts';
 
 export interface GeneratorOptions {
   /** Sequences decoded together. @default 256 */
@@ -181,8 +190,7 @@ class QwenGenerator implements Generator {
     const half = headDim / 2;
     const stops = new Set(sampling.stopTokenIds);
     const longest = chunk.reduce((most, { prompt }) => Math.max(most, prompt.request.inputIds.length), 0);
-    const cache = new KeyValueCache(this.#config, chunk.length, longest + maxNewTokens - 1, memory);
-    cache.begin(longest);
+    const cache = await this.#openCache(chunk.length, longest, maxNewTokens, memory);
 
     const accept = (sequence: Sequence, scores: Float32Array): boolean => {
       const token = sampler.pick(scores, sequence.stream, sequence.seen);
@@ -201,23 +209,25 @@ class QwenGenerator implements Generator {
     if (ended > 0) onEnded(ended);
 
     let running = chunk.length - ended;
-    if (running === 0) return;
-    const program = await this.#program(`decode:${sampler.scores}`, () =>
-      decodeGraph(this.#config, sampler.scores, this.#weights),
-    );
+    if (running === 0) return cache.release();
+    const program = await (cache instanceof DeviceCache
+      ? this.#program(`device-decode:${sampler.scores}`, () =>
+          deviceDecodeGraph(this.#config, sampler.scores, this.#weights),
+        )
+      : this.#program(`decode:${sampler.scores}`, () => decodeGraph(this.#config, sampler.scores, this.#weights)));
     const angles = this.#angles(chunk, maxNewTokens);
     const ids = new Int32Array(chunk.length);
     const cos = new Float32Array(chunk.length * half);
     const sin = new Float32Array(chunk.length * half);
     const scores = new Float32Array(chunk.length * vocabSize);
-    const fixed = this.#fixedFeeds(program, sampler);
+    const fixed = await this.#fixedFeeds(program, sampler);
     /** The sequence in each slot of the cache. */
     let slots = [...chunk];
     while (running > 0) {
       signal?.throwIfAborted();
       if (running <= this.#options.compactBelow * slots.length) {
         const kept = slots.flatMap((sequence, slot) => (sequence.finishReason === null ? [slot] : []));
-        cache.keep(kept);
+        await cache.keep(kept);
         slots = kept.map((slot) => slots[slot]!);
       }
       const count = slots.length;
@@ -256,12 +266,31 @@ class QwenGenerator implements Generator {
       running -= ended;
       if (ended > 0) onEnded(ended);
     }
+    cache.release();
+  }
+
+  /** A cache without prompts, in the memory of the device or of the host. */
+  async #openCache(slots: number, longest: number, maxNewTokens: number, hostMemory: Float32Array[]) {
+    const { memory } = this.#source;
+    if (memory === undefined) {
+      const cache = new KeyValueCache(this.#config, slots, longest + maxNewTokens - 1, hostMemory);
+      cache.begin(longest);
+      return cache;
+    }
+    const program = (name: string, build: (config: Qwen25VLConfig) => GenerationGraph) =>
+      this.#program(`device-cache:${name}`, () => build(this.#config));
+    const programs = {
+      place: await program('place', placeGraph),
+      keep: await program('keep', keepGraph),
+      join: await program('join', joinGraph),
+    };
+    return new DeviceCache(this.#config, memory, programs, longest + maxNewTokens);
   }
 
   /** Reads the prompts of a chunk into the cache and calls back with the scores of every sequence's first token. */
   async #prefill(
     chunk: readonly Sequence[],
-    cache: KeyValueCache,
+    cache: KeyValueCache | DeviceCache,
     sampler: Sampler,
     signal: AbortSignal | undefined,
     onScores: (sequence: Sequence, scores: Float32Array) => void,
@@ -280,13 +309,24 @@ class QwenGenerator implements Generator {
         part.map(({ prompt }) => prompt.request),
       );
       const kind = batch.visionKind;
-      const program = await this.#program(`prefill:${kind}:${sampler.scores}`, () =>
-        prefillGraph(this.#config, kind, sampler.scores, this.#weights),
+      const isOnDevice = cache instanceof DeviceCache;
+      const program = await this.#program(`${isOnDevice ? 'device-' : ''}prefill:${kind}:${sampler.scores}`, () =>
+        (isOnDevice ? devicePrefillGraph : prefillGraph)(this.#config, kind, sampler.scores, this.#weights),
       );
-      const prefilled = await program.run({ ...this.#fixedFeeds(program, sampler), ...batch.feeds }, { signal });
+      const into = isOnDevice ? cache.promptTensors(...batch.shape) : {};
+      const feeds = { ...(await this.#fixedFeeds(program, sampler)), ...batch.feeds };
+      const prefilled = await program.run(feeds, { into, signal });
+      if (isOnDevice) {
+        const lengths = part.map(({ prompt }) => prompt.request.inputIds.length);
+        await cache.append(
+          into,
+          lengths,
+          part.map(({ count }) => count),
+        );
+      }
       const scores = prefilled['scores']!.data as Float32Array;
       for (const [row, { prompt, first, count }] of part.entries()) {
-        cache.writePrompt(prefilled, row, prompt.request.inputIds.length, first, count);
+        if (!isOnDevice) cache.writePrompt(prefilled, row, prompt.request.inputIds.length, first, count);
         const own = scores.subarray(row * vocabSize, (row + 1) * vocabSize);
         for (let s = 0; s < count; s++) onScores(chunk[first + s]!, own);
       }
@@ -302,13 +342,14 @@ class QwenGenerator implements Generator {
   }
 
   /** Feeds that stay the same from step to step. */
-  #fixedFeeds(program: Program, sampler: Sampler): Feeds {
-    const fixed: Record<string, HostTensor> = {
+  async #fixedFeeds(program: Program, sampler: Sampler): Promise<Feeds> {
+    const find = await this.#weights.finder(this.#source);
+    const fixed: Record<string, Tensor> = {
       logit_bias: { dtype: 'float32', shape: [sampler.logitBias.length], data: sampler.logitBias },
       inverse_temperature: { dtype: 'float32', shape: [1], data: Float32Array.of(sampler.inverseTemperature) },
     };
     for (const { name } of program.feeds) {
-      const weight = this.#weights.find(name);
+      const weight = find(name);
       if (weight) fixed[name] = weight;
     }
     return fixed;
