@@ -1,5 +1,5 @@
 /**
- * Writes the generated files anew: docs/errors.md and schemas/fr1.schema.json. The same tests fail when one is stale.
+ * Writes the generated files anew: docs/errors.md, schemas/fr1.schema.json and the snapshot of the plugin API. The same tests fail when one is stale.
  *
  * node scripts/generate-docs.mjs
  */
@@ -10,7 +10,11 @@ import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const vitest = path.join(path.dirname(createRequire(import.meta.url).resolve('vitest/package.json')), 'vitest.mjs');
-const tests = ['src/errors/error-docs.test.ts', 'src/config/editor-schema.test.ts'];
+const tests = [
+  'src/errors/error-docs.test.ts',
+  'src/config/editor-schema.test.ts',
+  'src/plugin-api/api-snapshot.test.ts',
+];
 const { status } = spawnSync(process.execPath, [vitest, 'run', '--update', '--project', 'unit', ...tests], {
   cwd: root,
   stdio: 'inherit',

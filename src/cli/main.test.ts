@@ -160,10 +160,10 @@ describe('fr1 stages', () => {
 
   it('shows the options, inputs and outputs of one', async () => {
     const { stdout } = await callCli(folder, ['stages', 'fake-count']);
-    expect(stdout).toMatch(/^data +image-data +goes into the result$/m);
-    expect(stdout).toMatch(/^steps +integer >= 1 +5 +how far to count$/m);
-    expect(stdout).toMatch(/^model +checkpoint +model\.json$/m);
-    expect(stdout).toContain('Metrics: steps');
+    expect(stdout).toMatch(/^ {2}data: image-data\n {6}goes into the result$/m);
+    expect(stdout).toMatch(/^ {2}steps: integer >= 1, default 5\n {6}how far to count$/m);
+    expect(stdout).toMatch(/^ {2}model: checkpoint\n {6}model\.json$/m);
+    expect(stdout).toMatch(/^Metrics\n {2}steps$/m);
   });
 
   it('knows the nearest kind', async () => {

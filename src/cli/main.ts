@@ -160,9 +160,16 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
       setExitCode(await parityCommand(checkpoint, expected, options, io));
     });
 
-  program
-    .command('new')
-    .description('make something to start from')
+  const make = program.command('new').description('make something to start from');
+  make
+    .command('stage')
+    .description('write the folder of a plugin: a stage of your own with types, tests and an example')
+    .argument('<name>', 'folder to write; its last part is the name of the stage, e.g. stages/crop-images')
+    .action(async (name: string) => {
+      const { newStageCommand } = await import('./new-stage-command.ts');
+      setExitCode(await newStageCommand(name, io));
+    });
+  make
     .command('checkpoint')
     .description('write a model folder with random weights, for dry runs of a size')
     .argument('<out>', 'folder to write; it must not exist')
@@ -173,6 +180,15 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
     .action(async (out: string, options: NewCheckpointFlags) => {
       const { newCheckpointCommand } = await import('./new-checkpoint-command.ts');
       setExitCode(await newCheckpointCommand(out, options, io));
+    });
+
+  program
+    .command('schema')
+    .description('print the JSON Schema of pipelines for editors, with the options of plugins')
+    .argument('[names...]', 'pipeline files whose plugins to include, or plugins as `uses` names them')
+    .action(async (names: string[]) => {
+      const { schemaCommand } = await import('./schema-command.ts');
+      setExitCode(await schemaCommand(names, io));
     });
 
   for (const command of program.commands) {

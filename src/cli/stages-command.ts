@@ -2,9 +2,10 @@
 import { Fr1Error } from '../errors/fr1-error.ts';
 import { didYouMean } from '../errors/nearest.ts';
 import type { StageDefinition } from '../run/stage-api.ts';
-import { tableLines } from '../ui/table.ts';
+import { widthOf } from '../ui/table.ts';
+import { oneLine } from '../ui/words.ts';
 import { type CliIo, writeLines } from './io.ts';
-import { loadStages } from './load-stages.ts';
+import { loadStages, pluginLoader } from './load-stages.ts';
 
 export interface OptionRow {
   readonly name: string;
@@ -26,12 +27,13 @@ export async function stagesCommand(
       writeLines(io.stdout, [JSON.stringify({ version: 1, stages: list }, null, 2)]);
     } else {
       const width = Math.max(0, ...stages.map((stage) => stage.kind.length));
-      const lines = stages.map((stage) => `${stage.kind.padEnd(width)}  ${stage.summary}`);
+      const indent = ' '.repeat(width + 2);
+      const lines = stages.flatMap(({ kind, summary }) => wrapped(summary, kind.padEnd(width + 2), indent));
       writeLines(io.stdout, [...lines, '', '`fr1 stages KIND` shows the options of one']);
     }
     return 0;
   }
-  const stage = stages.find((each) => each.kind === kind);
+  const stage = stages.find((each) => each.kind === kind) ?? (await pluginLoader()(kind, io.cwd));
   if (!stage) {
     const kinds = stages.map((each) => each.kind);
     throw new Fr1Error('STAGE_KIND_UNKNOWN', `there is no stage of kind "${kind}"`, { hint: didYouMean(kind, kinds) });
@@ -47,21 +49,48 @@ export async function stagesCommand(
   return 0;
 }
 
+/** Lines of text are at most this long. */
+const WIDTH = 80;
+
 function describeStage(stage: StageDefinition): string[] {
   const isInput = (name: string) => artifactTypesOf(stage.schema.properties[name]).length > 0;
   const options = optionRows(stage);
-  const rowsOf = (rows: readonly OptionRow[]) => rows.map((row) => [row.name, row.type, row.default, row.description]);
-  const section = (title: string, rows: readonly (readonly string[])[], columns: readonly string[]) =>
-    rows.length === 0 ? [] : ['', ...tableLines({ title, columns, rows })];
-  const columns = ['name', 'type', 'default', 'description'];
-  const outputs = Object.entries(stage.outputs).map(([name, { type, description }]) => [name, type, description]);
-  return [
-    `${stage.kind}: ${stage.summary}`,
-    ...section('Inputs', rowsOf(options.filter((row) => isInput(row.name))), columns),
-    ...section('Options', rowsOf(options.filter((row) => !isInput(row.name))), columns),
-    ...section('Outputs', outputs, ['name', 'type', 'description']),
-    ...(stage.metrics?.length ? ['', `Metrics: ${stage.metrics.join(', ')}`] : []),
+  const section = (title: string, entries: readonly (readonly string[])[]) =>
+    entries.length === 0 ? [] : ['', title, ...entries.flat()];
+  const optionEntry = ({ name, type, default: value, description }: OptionRow) => [
+    ...wrapped(
+      `${name}: ${type}${value === '' ? '' : value === 'required' ? ', required' : `, default ${value}`}`,
+      '  ',
+      '      ',
+    ),
+    ...wrapped(description, '      '),
   ];
+  const outputs = Object.entries(stage.outputs).map(([name, { type, description }]) => [
+    ...wrapped(`${name}: ${type}`, '  '),
+    ...wrapped(description, '      '),
+  ]);
+  return [
+    ...wrapped(`${stage.kind}: ${stage.summary}`, ''),
+    ...section('Inputs', options.filter((row) => isInput(row.name)).map(optionEntry)),
+    ...section('Options', options.filter((row) => !isInput(row.name)).map(optionEntry)),
+    ...section('Outputs', outputs),
+    ...(stage.metrics?.length ? ['', 'Metrics', ...wrapped(stage.metrics.join(', '), '  ')] : []),
+  ];
+}
+
+/** The text in lines of at most {@link WIDTH}, broken at spaces; a longer word stands alone. */
+export function wrapped(text: string, indent: string, nextIndent: string = indent): string[] {
+  if (text === '') return [];
+  const lines: string[] = [];
+  let line = indent;
+  for (const word of oneLine(text).split(' ')) {
+    const isFirst = line.trim() === '';
+    if (!isFirst && widthOf(line) + 1 + widthOf(word) > WIDTH) {
+      lines.push(line);
+      line = nextIndent + word;
+    } else line += isFirst ? word : ` ${word}`;
+  }
+  return [...lines, line];
 }
 
 /** The options of a stage as rows, properties of nested objects behind a dot. */

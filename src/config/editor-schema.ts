@@ -49,8 +49,13 @@ export function editorSchema(document: Schema, stages: readonly StageDefinition[
 
 type Schemas = Readonly<Record<string, Schema>>;
 
+/** A plugin's kind is a path or a package here; its `/` and `~` are escaped where the name stands in a reference. */
 function optionsName({ kind }: StageDefinition): string {
   return `options-${kind}`;
+}
+
+function optionsRef(definition: StageDefinition): string {
+  return `#/$defs/${optionsName(definition).replaceAll('~', '~0').replaceAll('/', '~1')}`;
 }
 
 function describeKind({ kind, summary }: StageDefinition): string {
@@ -65,7 +70,7 @@ function optionsOfKind(definition: StageDefinition): Schema {
     // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema.
     then: {
       properties: {
-        with: { $ref: `#/$defs/${optionsName(definition)}` },
+        with: { $ref: optionsRef(definition) },
         ...(metrics !== undefined && { expect: { propertyNames: { enum: metrics } } }),
       },
       ...((schema.required ?? []).length > 0 && { required: ['with'] }),
@@ -75,7 +80,7 @@ function optionsOfKind(definition: StageDefinition): Schema {
 
 function optionsSchema(definition: StageDefinition): Schema {
   const { $schema: _draft, $id: _id, title: _title, ...schema } = definition.schema as Schema;
-  return withExpressions(schema, `#/$defs/${optionsName(definition)}`);
+  return withExpressions(schema, optionsRef(definition));
 }
 
 /** The same schema with expressions allowed for each value below; `base` is where its own references now start. */

@@ -8,11 +8,11 @@ import path from 'node:path';
 import { digestOf, hashFile } from '../artifacts/manifest.ts';
 
 /** Beside the sources of a plugin, but no part of what it does. */
-const LEFT_OUT = /^\.|^node_modules$|\.test\.[cm]?[jt]s$|\.md$|^package-lock\.json$|^tsconfig.*\.json$/;
+const LEFT_OUT = /^\.|^node_modules$|\.test\.[cm]?[jt]s$|\.md$|^package-lock\.json$|^examples?$|^tsconfig.*\.json$/;
 
 /**
  * Digest of the modules that a local plugin has loaded and, where it is a folder, of everything in that folder but
- * node_modules, hidden files, tests, Markdown and, beside a source `stage.*`, what a build left in dist.
+ * node_modules, hidden files, tests, examples, Markdown and, beside a source `stage.*`, what a build left in dist.
  *
  * @param loaded absolute paths of the modules; those of node_modules are left out
  */

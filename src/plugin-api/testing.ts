@@ -5,11 +5,11 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import type { Metric } from '../artifacts/types.ts';
+import type { ArtifactType, Metric } from '../artifacts/types.ts';
 import { loadPipeline } from '../config/load.ts';
 import { planPipeline } from '../plan/plan.ts';
 import type { SessionPool } from '../pool/pool.ts';
-import { type ErrorRecord, type OutputRecord, type RunEvent, RunEventHub } from '../run/events.ts';
+import { type RunEvent, RunEventHub } from '../run/events.ts';
 import { executePlan } from '../run/executor.ts';
 import { currentNumerics } from '../run/numerics.ts';
 import { applyEvent, type RunRecord, startRecord } from '../run/run-record.ts';
@@ -30,15 +30,30 @@ export interface StageRunOptions<Schema> {
   readonly onLog?: (message: string) => void;
 }
 
+export interface MadeArtifact {
+  readonly type: ArtifactType;
+  readonly digest: string;
+  /** Absolute. */
+  readonly path: string;
+}
+
+export interface StageError {
+  readonly code: string;
+  readonly message: string;
+  readonly hint?: string | undefined;
+  /** Messages of the causes, outermost first. */
+  readonly causes?: readonly string[] | undefined;
+}
+
 export interface StageRun<OutputName extends string> {
   /** `cached`: the same work was done before in this workspace. */
   readonly status: 'ran' | 'cached' | 'failed' | 'interrupted';
   /** What a finished stage made: absolute path and content digest, by name; empty unless it ran or was cached. */
-  readonly outputs: { readonly [Name in OutputName]: OutputRecord };
+  readonly outputs: { readonly [Name in OutputName]: MadeArtifact };
   readonly metrics: Readonly<Record<string, Metric>>;
   readonly tables: readonly ReportTable[];
   /** Of a failed stage. */
-  readonly error?: ErrorRecord;
+  readonly error?: StageError;
   readonly log: readonly string[];
   readonly warnings: readonly string[];
   /** The calls of `context.metric`. */
