@@ -190,6 +190,16 @@ export const CATALOGUE = {
     exit: 2,
     explanation: 'The data has too few rows or classes for what a stage makes of it, e.g. one image of a class.',
   },
+  TEACHER_REFUSED: {
+    exit: 2,
+    explanation:
+      'The endpoint that writes chains of thought rejects the key, the model or the address, or the key is not set.',
+  },
+  TEACHER_UNREACHABLE: {
+    exit: 1,
+    explanation:
+      'The endpoint that writes chains of thought did not answer a request in all attempts; what it answered before is kept.',
+  },
   WORKSPACE_LOCKED: { exit: 2, explanation: 'Another run is using the same workspace; one run at a time may.' },
   WORKSPACE_UNREADABLE: {
     exit: 2,
