@@ -71,6 +71,8 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
     .option('-j, --jobs <n>', 'stages that run at the same time', positiveInteger, 2)
     .option('--json', 'print events as JSON lines')
     .option('-k, --keep-going', 'after a failure, still start what does not need the failed stage')
+    .option('--lock', 'when the run is done, write FILE.fr1.lock: what it resolved to and what it made')
+    .option('--locked', 'fail when anything resolves to something else than FILE.fr1.lock says')
     .option('--dry-run', 'print what would run and why, and stop')
     .action(async (file: string, options: RunFlags) => {
       const { runCommand } = await import('./run-command.ts');
@@ -134,6 +136,17 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
     .action(async (run: string, options: ShowFlags) => {
       const { showCommand } = await import('./show-command.ts');
       setExitCode(await showCommand(run, options, io));
+    });
+
+  workspaceCommand(program, 'repro', 'run again what a lock or a run names, and compare digests and metrics')
+    .argument('<what>', 'a lock file, or the id of a run')
+    .option('--into <dir>', 'workspace of the repetition (default: a temporary one, removed when all is the same)')
+    .option('--metrics-only', 'compare metrics alone, with their 95 % intervals; for another machine')
+    .option('-j, --jobs <n>', 'stages that run at the same time', positiveInteger, 2)
+    .option('--json', 'print events as JSON lines')
+    .action(async (what: string, options: ReproFlags) => {
+      const { reproCommand } = await import('./repro-command.ts');
+      setExitCode(await reproCommand(what, options, io));
     });
 
   workspaceCommand(program, 'verify', 'read every artifact again, and name those that are damaged or gone')
@@ -244,6 +257,8 @@ export interface PlanFlags extends CheckFlags, SelectionFlags {
 export interface RunFlags extends PlanFlags {
   readonly jobs: number;
   readonly keepGoing?: boolean;
+  readonly lock?: boolean;
+  readonly locked?: boolean;
   readonly dryRun?: boolean;
 }
 
@@ -253,6 +268,12 @@ export interface WorkspaceFlags {
 }
 
 export type ShowFlags = WorkspaceFlags;
+
+export interface ReproFlags extends WorkspaceFlags {
+  readonly into?: string;
+  readonly metricsOnly?: boolean;
+  readonly jobs: number;
+}
 
 export interface GcFlags extends WorkspaceFlags {
   readonly keep: number;

@@ -223,6 +223,17 @@ export const CATALOGUE = {
 
   // run
   STAGE_FAILED: { exit: 1, explanation: 'A stage threw an error that fr1 does not know; the cause is shown with it.' },
+  LOCK_MISSING: { exit: 2, explanation: 'A run was to follow a lock, but there is none at that place.' },
+  LOCK_INVALID: { exit: 2, explanation: 'A lock cannot be read, or comes from another version of fr1.' },
+  LOCK_DIFFERS: {
+    exit: 1,
+    explanation:
+      'A run under `--locked`, or `fr1 repro`, resolved to something else than its lock says; the first entry is named.',
+  },
+  REPRODUCTION_DIFFERS: {
+    exit: 1,
+    explanation: '`fr1 repro` ran what the lock says and got other digests or metrics.',
+  },
   STAGE_TIMEOUT: { exit: 1, explanation: 'A stage did not end within its `timeout`; what it has saved is kept.' },
   OUTPUT_PLACE_TAKEN: {
     exit: 2,
