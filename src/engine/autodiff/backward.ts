@@ -30,10 +30,21 @@ export interface Gradients {
  * @throws GRADIENT_FORBIDDEN when a path to a target passes an operator that must not be differentiated
  */
 export function backward(loss: Value, targets: readonly Value[]): Gradients {
-  const graph = loss.graph;
   if (!loss.shape.every((dim) => dim === 1)) {
     throw new Fr1Error('SHAPE_MISMATCH', `the gradient starts at a scalar, not at ${loss.describe()}`);
   }
+  const one = loss.graph.scalar(1);
+  return pullBack(new Map([[loss, loss.rank === 0 ? one : Expand(one, loss.shape)]]), targets);
+}
+
+/**
+ * Gradients with respect to `targets` of whatever has the given gradients with respect to values of the graph.
+ *
+ * @param seeds value -> gradient of the same shape; at least one
+ * @throws GRADIENT_FORBIDDEN when a path to a target passes an operator that must not be differentiated
+ */
+export function pullBack(seeds: ReadonlyMap<Value, Value>, targets: readonly Value[]): Gradients {
+  const [{ graph }] = [...seeds.keys()] as [Value];
   const wanted = new Set(targets);
   const reaches = new Set<Value>(targets);
   const path = graph.nodes.filter((node) => {
@@ -48,8 +59,7 @@ export function backward(loss: Value, targets: readonly Value[]): Gradients {
     const sum = gradients.get(value);
     gradients.set(value, sum ? Add(sum, gradient) : gradient);
   };
-  const one = graph.scalar(1);
-  gradients.set(loss, loss.rank === 0 ? one : Expand(one, loss.shape));
+  for (const [value, gradient] of seeds) accumulate(value, gradient);
 
   for (const node of path.reverse()) {
     const outputGradients = node.outputs.map((output) => gradients.get(output) ?? null);

@@ -33,6 +33,27 @@ export class MemoryWeights implements FrozenWeights {
   }
 }
 
+/** Several sources as one; a name is looked up in order. */
+export class JoinedWeights implements FrozenWeights {
+  readonly #parts: readonly FrozenWeights[];
+
+  constructor(...parts: readonly FrozenWeights[]) {
+    this.#parts = parts;
+  }
+
+  get names(): readonly string[] {
+    return this.#parts.flatMap(({ names }) => names);
+  }
+
+  find(name: string): HostTensor<FloatDType> | undefined {
+    for (const part of this.#parts) {
+      const tensor = part.find(name);
+      if (tensor) return tensor;
+    }
+    return undefined;
+  }
+}
+
 export class ModelWeights implements WeightLayout {
   readonly trained: ParameterStore;
   readonly frozen: FrozenWeights;

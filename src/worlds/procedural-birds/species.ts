@@ -28,12 +28,11 @@ export function nameOf(species: number): string {
     .join(' ');
 }
 
-let speciesByName: Map<string, number> | undefined;
+const SPECIES_BY_NAME = new Map(Array.from({ length: SPECIES_COUNT }, (_, species) => [nameOf(species), species]));
 
 /** undefined when no species has that name. */
 export function speciesNamed(name: string): number | undefined {
-  speciesByName ??= new Map(Array.from({ length: SPECIES_COUNT }, (_, species) => [nameOf(species), species]));
-  return speciesByName.get(name);
+  return SPECIES_BY_NAME.get(name);
 }
 
 /** e.g. `red crown`; `attribute` and `value` are indices. */

@@ -7,7 +7,7 @@
  *
  * Named sizes: B prompts of T tokens (prefill); S sequences with P cached time steps (decode).
  */
-import type { Value } from '../../autodiff/graph.ts';
+import type { Graph, Value } from '../../autodiff/graph.ts';
 import type { Scores } from '../../generate/sampler.ts';
 import { ModelGraph, type WeightLayout } from '../../nn/model-graph.ts';
 import { CachedAttention } from '../../ops/cached-attention.ts';
@@ -45,8 +45,7 @@ export function decodeGraph(config: Qwen25VLConfig, scores: Scores, layout?: Wei
   const ids = graph.input('ids', 'int32', ['S']);
   const cos = graph.input('cos', 'float32', ['S', 1, headDim / 2]);
   const sin = graph.input('sin', 'float32', ['S', 1, headDim / 2]);
-  const timeMajor = graph.input('mask', 'float32', ['P', 'S']);
-  const mask = Reshape(Transpose(timeMajor, [1, 0]), ['S', 1, 1, 'P']);
+  const mask = cacheMask(graph);
   const outputs: Record<string, Value> = {};
   const embeddings = tokenEmbeddings(graph, config, ids);
   const hidden = textModel(graph, config.text, embeddings, { cos, sin }, (q, k, v, layer) => {
@@ -58,6 +57,12 @@ export function decodeGraph(config: Qwen25VLConfig, scores: Scores, layout?: Wei
   });
   outputs['scores'] = scoresOf(graph, textHead(graph, config, hidden), scores);
   return { graph, outputs };
+}
+
+/** What a cache feeds for masked time steps, as a bias on scores [S, 1, 1, P]. */
+export function cacheMask(graph: Graph): Value {
+  const timeMajor = graph.input('mask', 'float32', ['P', 'S']);
+  return Reshape(Transpose(timeMajor, [1, 0]), ['S', 1, 1, 'P']);
 }
 
 /** Bytes of keys and values per sequence and time step. */

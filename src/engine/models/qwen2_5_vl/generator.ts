@@ -31,8 +31,11 @@ import {
   keepGraph,
   placeGraph,
 } from './device-cache.ts';
+import { defaultExecution, type Execution } from './execution.ts';
+import { LayeredModel, type Runnable } from './layered.ts';
 import { mropeCosSin, mropePositions } from './rope.ts';
 import type { GenerationGraph } from './scores.ts';
+import type { VisionLayoutKind } from './vision.ts';
 
 export interface GeneratorOptions {
   /** Sequences decoded together. @default 256 */
@@ -43,6 +46,8 @@ export interface GeneratorOptions {
   readonly maxCacheBytes?: number;
   /** Ended sequences leave the batch when at most this share of it is still running. @default 0.75 */
   readonly compactBelow?: number;
+  /** @default by the size of the model */
+  readonly execution?: Execution;
 }
 
 /** @param weights read anew in every run */
@@ -77,9 +82,10 @@ class QwenGenerator implements Generator {
   readonly #source: SessionSource;
   readonly #config: Qwen25VLConfig;
   readonly #weights: ModelWeights;
-  readonly #options: Required<GeneratorOptions>;
+  readonly #options: Required<Omit<GeneratorOptions, 'execution'>>;
   readonly #architecture: string;
   readonly #programs = new Map<string, Promise<Program>>();
+  readonly #layered: LayeredModel | null;
 
   constructor(source: SessionSource, config: Qwen25VLConfig, weights: ModelWeights, options: GeneratorOptions) {
     this.#source = source;
@@ -91,6 +97,8 @@ class QwenGenerator implements Generator {
       maxCacheBytes: options.maxCacheBytes ?? 2 * 1024 ** 3,
       compactBelow: options.compactBelow ?? 0.75,
     };
+    const execution = options.execution ?? defaultExecution(config);
+    this.#layered = execution === 'layered' && !source.memory ? new LayeredModel(source, config, weights) : null;
     this.#architecture = createHash('sha256')
       .update(JSON.stringify({ config, weights: weights.layoutKey }))
       .digest('hex')
@@ -131,6 +139,7 @@ class QwenGenerator implements Generator {
     const programs = [...this.#programs.values()];
     this.#programs.clear();
     for (const program of programs) await (await program).release();
+    await this.#layered?.release();
   }
 
   /** Sequences that are decoded together: prompts of similar length, the samples of a request next to each other. */
@@ -210,11 +219,7 @@ class QwenGenerator implements Generator {
 
     let running = chunk.length - ended;
     if (running === 0) return cache.release();
-    const program = await (cache instanceof DeviceCache
-      ? this.#program(`device-decode:${sampler.scores}`, () =>
-          deviceDecodeGraph(this.#config, sampler.scores, this.#weights),
-        )
-      : this.#program(`decode:${sampler.scores}`, () => decodeGraph(this.#config, sampler.scores, this.#weights)));
+    const program = await this.#decodeProgram(cache instanceof DeviceCache, sampler);
     const angles = this.#angles(chunk, maxNewTokens);
     const ids = new Int32Array(chunk.length);
     const cos = new Float32Array(chunk.length * half);
@@ -310,9 +315,7 @@ class QwenGenerator implements Generator {
       );
       const kind = batch.visionKind;
       const isOnDevice = cache instanceof DeviceCache;
-      const program = await this.#program(`${isOnDevice ? 'device-' : ''}prefill:${kind}:${sampler.scores}`, () =>
-        (isOnDevice ? devicePrefillGraph : prefillGraph)(this.#config, kind, sampler.scores, this.#weights),
-      );
+      const program = await this.#prefillProgram(isOnDevice, kind, sampler);
       const into = isOnDevice ? cache.promptTensors(...batch.shape) : {};
       const feeds = { ...(await this.#fixedFeeds(program, sampler)), ...batch.feeds };
       const prefilled = await program.run(feeds, { into, signal });
@@ -333,6 +336,20 @@ class QwenGenerator implements Generator {
     }
   }
 
+  async #prefillProgram(isOnDevice: boolean, kind: VisionLayoutKind | null, { scores }: Sampler): Promise<Runnable> {
+    if (this.#layered) return this.#layered.prefill(kind, scores);
+    return this.#program(`${isOnDevice ? 'device-' : ''}prefill:${kind}:${scores}`, () =>
+      (isOnDevice ? devicePrefillGraph : prefillGraph)(this.#config, kind, scores, this.#weights),
+    );
+  }
+
+  async #decodeProgram(isOnDevice: boolean, { scores }: Sampler): Promise<Runnable> {
+    if (this.#layered) return this.#layered.decode(scores);
+    return this.#program(`${isOnDevice ? 'device-' : ''}decode:${scores}`, () =>
+      (isOnDevice ? deviceDecodeGraph : decodeGraph)(this.#config, scores, this.#weights),
+    );
+  }
+
   /** cos and sin [positions, D / 2] of every text position that a chunk can reach. */
   #angles(chunk: readonly Sequence[], maxNewTokens: number) {
     const count = chunk.reduce((most, { prompt }) => Math.max(most, prompt.next), 0) + maxNewTokens;
@@ -342,7 +359,7 @@ class QwenGenerator implements Generator {
   }
 
   /** Feeds that stay the same from step to step. */
-  async #fixedFeeds(program: Program, sampler: Sampler): Promise<Feeds> {
+  async #fixedFeeds(program: Runnable, sampler: Sampler): Promise<Feeds> {
     const find = await this.#weights.finder(this.#source);
     const fixed: Record<string, Tensor> = {
       logit_bias: { dtype: 'float32', shape: [sampler.logitBias.length], data: sampler.logitBias },

@@ -4,8 +4,10 @@ import { loraNames } from '../../adapters/lora.ts';
 import { openModelFolder } from '../../adapters/model-folder.ts';
 import type { Generator } from '../../generate/types.ts';
 import type { SessionSource } from '../../program.ts';
-import { MemoryWeights, ModelWeights } from '../../weights/model-weights.ts';
+import { JoinedWeights, MemoryWeights, ModelWeights } from '../../weights/model-weights.ts';
 import type { Qwen25VLConfig } from './config.ts';
+import { defaultExecution } from './execution.ts';
+import { frozenWeights } from './frozen-weights.ts';
 import { createGenerator, type GeneratorOptions } from './generator.ts';
 import { openProcessor, type Processor } from './processor.ts';
 
@@ -18,7 +20,7 @@ export interface VisionLanguageModel {
 }
 
 /**
- * Opens a model folder for generation; weights are widened to float32.
+ * Opens a model folder for generation; weights are widened to float32, those of large models stay in their files.
  *
  * @throws CHECKPOINT_UNREADABLE, CHECKPOINT_MISMATCH, MODEL_CONFIG_INVALID, TOKENIZER_INVALID
  * @throws ADAPTER_UNREADABLE, ADAPTER_MISMATCH
@@ -32,11 +34,13 @@ export async function openVisionLanguageModel(
   const processor = await openProcessor(base.dir);
   const layers = adapter?.layers ?? new Map();
   const matrices = [...layers.keys()].flatMap((module) => Object.values(loraNames(module)));
+  const names = base.parameters.map(({ name }) => name);
+  const execution = options.execution ?? defaultExecution(base.config);
   const weights = ModelWeights.frozen(
-    new MemoryWeights([
-      ...base.parameters.map(({ name }) => [name, base.readFloat32(name)] as const),
-      ...matrices.map((name) => [name, adapter!.find(name)!] as const),
-    ]),
+    new JoinedWeights(
+      frozenWeights(base, names, execution),
+      new MemoryWeights(matrices.map((name) => [name, adapter!.find(name)!])),
+    ),
     layers,
   );
   const generator = createGenerator(source, base.config, weights, options);

@@ -16,7 +16,9 @@ import type { SessionSource } from '../../program.ts';
 import type { HostTensor } from '../../tensor.ts';
 import { type Checkpoint, saveCheckpoint } from '../../weights/checkpoint.ts';
 import { type FloatDType, toFloat32 } from '../../weights/convert.ts';
-import { MemoryWeights, ModelWeights } from '../../weights/model-weights.ts';
+import { JoinedWeights, MemoryWeights, ModelWeights } from '../../weights/model-weights.ts';
+import { defaultExecution } from './execution.ts';
+import { frozenWeights } from './frozen-weights.ts';
 import type { ParameterSpec } from './parameters.ts';
 import { openProcessor, type Processor } from './processor.ts';
 import { TrainingModel, trainedParameter } from './training-model.ts';
@@ -88,8 +90,8 @@ export async function openTrainingModel(
 export function adaptedWeights(base: Checkpoint, { layers, find }: Adapter): ModelWeights {
   const store = new ParameterStore(loraParameters(linearModules(base.parameters), layers));
   for (const { name } of store.parameters) toFloat32(find(name)!, store.tensor(name).data);
-  const frozen = new MemoryWeights(base.parameters.map(({ name }) => [name, base.readFloat32(name)]));
-  return new ModelWeights(store, frozen, layers);
+  const names = base.parameters.map(({ name }) => name);
+  return new ModelWeights(store, frozenWeights(base, names, defaultExecution(base.config)), layers);
 }
 
 /** All weights of the given parts are trained; those of layers with an adapter begin as the sum of both. */
@@ -108,7 +110,18 @@ export function wholeWeights(
   const frozen = base.parameters.filter(({ tower }) => !towers[tower]);
   const store = new ParameterStore(trained.map(trainedParameter));
   for (const parameter of trained) start(parameter, store.tensor(parameter.name).data);
-  return new ModelWeights(store, new MemoryWeights(frozen.map((parameter) => [parameter.name, start(parameter)])));
+  const [merged, plain] = [true, false].map((isMerged) =>
+    frozen.filter(({ name }) => layers.has(moduleOf(name)) === isMerged),
+  );
+  const rest = new JoinedWeights(
+    frozenWeights(
+      base,
+      plain!.map(({ name }) => name),
+      defaultExecution(base.config),
+    ),
+    new MemoryWeights(merged!.map((parameter) => [parameter.name, start(parameter)])),
+  );
+  return new ModelWeights(store, rest);
 }
 
 function continuedAdapter({ adapter }: ModelFolder, dir: string): Adapter {

@@ -72,6 +72,12 @@ export function tokenEmbeddings(graph: ModelGraph, { text }: Qwen25VLConfig, ids
 /** Rotated queries [B, H, T, D], rotated keys and values [B, K, T, D] -> [B, H, T, D]. */
 export type Attend = (q: Value, k: Value, v: Value, layer: number) => Value;
 
+/** Rotary angles [B, T, D/2]. */
+export interface Angles {
+  readonly cos: Value;
+  readonly sin: Value;
+}
+
 /**
  * Hidden states after the last norm: [B*T, C].
  *
@@ -81,16 +87,29 @@ export function textModel(
   graph: ModelGraph,
   config: Qwen25VLTextConfig,
   embeddings: Value,
-  angles: { readonly cos: Value; readonly sin: Value },
+  angles: Angles,
+  attend: Attend,
+): Value {
+  let hidden = embeddings;
+  for (let i = 0; i < config.numHiddenLayers; i++) hidden = textLayer(graph, config, i, hidden, angles, attend);
+  return finalNorm(graph, config, hidden);
+}
+
+/** One layer: hidden [B*T, C] -> [B*T, C]. */
+export function textLayer(
+  graph: ModelGraph,
+  config: Qwen25VLTextConfig,
+  index: number,
+  hidden: Value,
+  { cos, sin }: Angles,
   attend: Attend,
 ): Value {
   const { numAttentionHeads: heads, numKeyValueHeads: groups, headDim, hiddenSize } = config;
-  const { cos, sin } = angles;
-  const selfAttention = (x: Value, layer: string, index: number): Value => {
-    const name = `${layer}.self_attn`;
+  const name = `model.layers.${index}`;
+  const selfAttention = (x: Value): Value => {
     const project = (which: string, count: number) =>
       splitHeads(
-        linear(graph, x, `${name}.${which}_proj`, count * headDim, { bias: true }),
+        linear(graph, x, `${name}.self_attn.${which}_proj`, count * headDim, { bias: true }),
         cos.dim(0),
         cos.dim(1),
         count,
@@ -98,17 +117,17 @@ export function textModel(
     const q = RotaryEmbedding(project('q', heads), cos, sin);
     const k = RotaryEmbedding(project('k', groups), cos, sin);
     const mixed = attend(q, k, project('v', groups), index);
-    return linear(graph, joinHeads(mixed, x.dim(0)), `${name}.o_proj`, hiddenSize);
+    return linear(graph, joinHeads(mixed, x.dim(0)), `${name}.self_attn.o_proj`, hiddenSize);
   };
-  let hidden = embeddings;
-  for (let i = 0; i < config.numHiddenLayers; i++) {
-    const name = `model.layers.${i}`;
-    hidden = graph.scope(name, () => {
-      const attended = Add(hidden, selfAttention(norm(graph, config, hidden, `${name}.input_layernorm`), name, i));
-      const normed = norm(graph, config, attended, `${name}.post_attention_layernorm`);
-      return Add(attended, feedForward(graph, config, `${name}.mlp`, normed));
-    });
-  }
+  return graph.scope(name, () => {
+    const attended = Add(hidden, selfAttention(norm(graph, config, hidden, `${name}.input_layernorm`)));
+    const normed = norm(graph, config, attended, `${name}.post_attention_layernorm`);
+    return Add(attended, feedForward(graph, config, `${name}.mlp`, normed));
+  });
+}
+
+/** What the output head reads: [N, C] -> [N, C]. */
+export function finalNorm(graph: ModelGraph, config: Qwen25VLTextConfig, hidden: Value): Value {
   return norm(graph, config, hidden, 'model.norm');
 }
 

@@ -13,12 +13,14 @@ import type { DeviceParameters } from '../../optim/device-parameters.ts';
 import { vectorOutputs } from '../../optim/gradient-vectors.ts';
 import { type DeviceGradients, type GradientBuffer, GradientSum, isOnHost } from '../../optim/gradients.ts';
 import { type FlatBuffer, ParameterStore, type StoredParameter } from '../../optim/parameter-store.ts';
-import { type Feeds, Program, type SessionSource } from '../../program.ts';
+import { type Feeds, type HostFeeds, Program, type SessionSource } from '../../program.ts';
 import { type HostTensor, int64, type Tensor } from '../../tensor.ts';
 import { ModelWeights } from '../../weights/model-weights.ts';
 import type { Batch } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
+import { defaultExecution, type Execution } from './execution.ts';
 import { type ForwardValues, forward } from './forward.ts';
+import { LayeredModel } from './layered.ts';
 import { type ParameterSpec, parameterSpecs } from './parameters.ts';
 import type { VisionLayoutKind } from './vision.ts';
 
@@ -67,8 +69,15 @@ export class TrainingModel {
   readonly #source: SessionSource;
   readonly #programs = new Map<string, Promise<Program>>();
   readonly #architecture: string;
+  readonly #layered: LayeredModel | null;
 
-  constructor(source: SessionSource, config: Qwen25VLConfig, weights: ModelWeights = zeroWeights(config)) {
+  /** @param execution on a device with memory of its own the model always runs as a whole */
+  constructor(
+    source: SessionSource,
+    config: Qwen25VLConfig,
+    weights: ModelWeights = zeroWeights(config),
+    execution: Execution = defaultExecution(config),
+  ) {
     this.#source = source;
     this.config = config;
     this.weights = weights;
@@ -76,6 +85,7 @@ export class TrainingModel {
       .update(JSON.stringify({ config, weights: weights.layoutKey }))
       .digest('hex')
       .slice(0, 16);
+    this.#layered = execution === 'layered' && !source.memory ? new LayeredModel(source, config, weights) : null;
   }
 
   /** The weights that are trained. */
@@ -86,6 +96,7 @@ export class TrainingModel {
   /** Log-probabilities of the batch's targets [N]. */
   async logProbs(batch: Batch, signal?: AbortSignal): Promise<Float32Array> {
     if (batch.targets.length === 0) return new Float32Array(0);
+    if (this.#layered) return this.#layered.logProbs(batch.feeds, batch.visionKind, { signal });
     const program = await this.#program(`log-probs:${batch.visionKind}`, () => {
       const { graph, logProbs } = logProbGraph(this.config, batch.visionKind, this.weights);
       return { graph, outputs: { log_probs: logProbs } };
@@ -104,7 +115,7 @@ export class TrainingModel {
   async lossAndGradients(
     batch: Batch,
     loss: LossBuilder,
-    inputs: Feeds,
+    inputs: HostFeeds,
     gradients: GradientBuffer,
     options: StepOptions = {},
   ): Promise<LossResult> {
@@ -121,7 +132,7 @@ export class TrainingModel {
   async #gradientsOnDevice(
     batch: Batch,
     loss: LossBuilder,
-    inputs: Feeds,
+    inputs: HostFeeds,
     { parts }: DeviceGradients,
     { noise, signal }: StepOptions,
   ): Promise<LossResult> {
@@ -146,12 +157,18 @@ export class TrainingModel {
   async #gradientsOnHost(
     batch: Batch,
     loss: LossBuilder,
-    inputs: Feeds,
+    inputs: HostFeeds,
     gradients: FlatBuffer,
     { noise, signal }: StepOptions,
   ): Promise<LossResult> {
     const trained = this.store.parameters.map(({ name }) => name);
     const hasDropout = this.#hasDropout(noise);
+    if (this.#layered) {
+      return this.#layeredGradients(this.#layered, batch, loss, inputs, gradients, {
+        ...(hasDropout ? { noise } : {}),
+        signal,
+      });
+    }
     const program = await this.#program(`loss:${loss.key}:${batch.visionKind}${hasDropout ? ':dropout' : ''}`, () => {
       const { graph, logProbs } = logProbGraph(this.config, batch.visionKind, this.weights, { hasDropout });
       const built = loss.build(graph, logProbs);
@@ -192,7 +209,39 @@ export class TrainingModel {
     return noise !== undefined && [...this.weights.adapters.values()].some(({ dropout }) => dropout > 0);
   }
 
+  async #layeredGradients(
+    layered: LayeredModel,
+    batch: Batch,
+    loss: LossBuilder,
+    inputs: HostFeeds,
+    gradients: FlatBuffer,
+    options: StepOptions,
+  ): Promise<LossResult> {
+    const written = new Set<string>();
+    const gradientOf = (name: string) => {
+      written.add(name);
+      return this.store.view(gradients, name);
+    };
+    const { embeddingRows, ...result } = await layered.lossAndGradients(
+      batch.feeds,
+      batch.visionKind,
+      loss,
+      inputs,
+      gradientOf,
+      options,
+    );
+    for (const { name } of this.store.parameters) {
+      if (!written.has(name)) this.store.view(gradients, name).data.fill(0);
+    }
+    const ids = batch.feeds['ids']!.data as Int32Array;
+    for (const { data, shape } of embeddingRows) {
+      addRows(this.store.view(gradients, 'model.embed_tokens.weight').data, ids, data as Float32Array, shape[1]!);
+    }
+    return result;
+  }
+
   async release(): Promise<void> {
+    await this.#layered?.release();
     for (const program of this.#programs.values()) await (await program).release();
     this.#programs.clear();
   }

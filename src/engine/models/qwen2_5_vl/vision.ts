@@ -83,25 +83,40 @@ export function visionInputs(graph: Graph, config: Qwen25VLVisionConfig, kind: V
 
 /** Embeddings of the merged units [M, out] in window order. */
 export function visionModel(graph: ModelGraph, config: Qwen25VLVisionConfig, inputs: VisionInputs): Value {
-  const { hiddenSize, inChannels, temporalPatchSize, patchSize, rmsNormEps } = config;
-  const kernel = graph.weight('visual.patch_embed.proj.weight', [
-    hiddenSize,
-    inChannels,
-    temporalPatchSize,
-    patchSize,
-    patchSize,
-  ]);
-  let hidden = Gemm(inputs.pixels, Reshape(kernel, [hiddenSize, inputs.pixels.dim(1)]), { transB: true });
-  const full = new Set(config.fullattBlockIndexes);
-  for (let i = 0; i < config.depth; i++) {
-    const name = `visual.blocks.${i}`;
-    hidden = graph.scope(name, () => block(graph, config, name, hidden, full.has(i) ? inputs.images : inputs.windows));
-  }
+  let hidden = patchEmbeddings(graph, config, inputs);
+  for (let i = 0; i < config.depth; i++) hidden = visionBlock(graph, config, i, hidden, inputs);
+  return mergedUnits(graph, config, hidden);
+}
+
+/** pixels [P, in*2*14*14] -> [P, C] */
+export function patchEmbeddings(graph: ModelGraph, config: Qwen25VLVisionConfig, { pixels }: VisionInputs): Value {
+  const { hiddenSize, inChannels, temporalPatchSize, patchSize } = config;
+  const shape = [hiddenSize, inChannels, temporalPatchSize, patchSize, patchSize];
+  const kernel = graph.weight('visual.patch_embed.proj.weight', shape);
+  return Gemm(pixels, Reshape(kernel, [hiddenSize, pixels.dim(1)]), { transB: true });
+}
+
+/** One block: [P, C] -> [P, C]. */
+export function visionBlock(
+  graph: ModelGraph,
+  config: Qwen25VLVisionConfig,
+  index: number,
+  hidden: Value,
+  inputs: VisionInputs,
+): Value {
+  const name = `visual.blocks.${index}`;
+  const segments = config.fullattBlockIndexes.includes(index) ? inputs.images : inputs.windows;
+  return graph.scope(name, () => block(graph, config, name, hidden, segments));
+}
+
+/** Patches to one embedding per merged unit: [P, C] -> [M, out]. */
+export function mergedUnits(graph: ModelGraph, config: Qwen25VLVisionConfig, hidden: Value): Value {
+  const { hiddenSize, rmsNormEps, spatialMergeSize } = config;
   return graph.scope('visual.merger', () => {
     const name = 'visual.merger';
-    const merged = hiddenSize * config.spatialMergeSize ** 2;
+    const merged = hiddenSize * spatialMergeSize ** 2;
     const normed = RmsNorm(hidden, graph.weight(`${name}.ln_q.weight`, [hiddenSize]), rmsNormEps);
-    const units = Reshape(normed, [unitsOf(hidden.dim(0), config.spatialMergeSize ** 2), merged]);
+    const units = Reshape(normed, [unitsOf(hidden.dim(0), spatialMergeSize ** 2), merged]);
     const inner = Gelu(linear(graph, units, `${name}.mlp.0`, merged, { bias: true }));
     return linear(graph, inner, `${name}.mlp.2`, config.outHiddenSize, { bias: true });
   });
