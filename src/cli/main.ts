@@ -5,10 +5,11 @@
  * Exit codes: 0 done, 1 a stage or an expectation failed, 2 the pipeline or the arguments are wrong, 130 interrupted.
  */
 import { createRequire } from 'node:module';
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import type { FloatDType } from '../engine/weights/convert.ts';
 import { exitCodeOf, formatError, wantsStack } from '../errors/format.ts';
 import { Fr1Error, Fr1Errors } from '../errors/fr1-error.ts';
+import type { GraphFormat } from '../plan/draw-graph.ts';
 import { type CliIo, wantsColour } from './io.ts';
 import type { NewCheckpointFlags } from './new-checkpoint-command.ts';
 import type { ParityFlags } from './parity-command.ts';
@@ -70,6 +71,8 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
     .option('-j, --jobs <n>', 'stages that run at the same time', positiveInteger, 2)
     .option('--json', 'print events as JSON lines')
     .option('-k, --keep-going', 'after a failure, still start what does not need the failed stage')
+    .option('--lock', 'when the run is done, write FILE.fr1.lock: what it resolved to and what it made')
+    .option('--locked', 'fail when anything resolves to something else than FILE.fr1.lock says')
     .option('--dry-run', 'print what would run and why, and stop')
     .action(async (file: string, options: RunFlags) => {
       const { runCommand } = await import('./run-command.ts');
@@ -82,6 +85,25 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
     .action(async (file: string, options: PlanFlags) => {
       const { planCommand } = await import('./plan-command.ts');
       setExitCode(await planCommand(file, options, io));
+    });
+
+  pipelineCommand(program, 'why', 'say why a stage runs or is cached, and what it waits for')
+    .argument('<stage>', 'stage, cell of a matrix, or a stage with all its cells')
+    .option('--json', 'print JSON')
+    .action(async (file: string, stage: string, options: PlanFlags) => {
+      const { whyCommand } = await import('./why-command.ts');
+      setExitCode(await whyCommand(file, stage, options, io));
+    });
+
+  selectionOptions(program.command('graph'))
+    .description('print who waits for whom')
+    .addOption(
+      new Option('--format <format>', 'text, mermaid or dot').choices(['text', 'mermaid', 'dot']).default('text'),
+    )
+    .option('--cells', 'show each cell of a matrix by itself')
+    .action(async (file: string, options: GraphFlags) => {
+      const { graphCommand } = await import('./graph-command.ts');
+      setExitCode(await graphCommand(file, options, io));
     });
 
   program
@@ -114,6 +136,17 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
     .action(async (run: string, options: ShowFlags) => {
       const { showCommand } = await import('./show-command.ts');
       setExitCode(await showCommand(run, options, io));
+    });
+
+  workspaceCommand(program, 'repro', 'run again what a lock or a run names, and compare digests and metrics')
+    .argument('<what>', 'a lock file, or the id of a run')
+    .option('--into <dir>', 'workspace of the repetition (default: a temporary one, removed when all is the same)')
+    .option('--metrics-only', 'compare metrics alone, with their 95 % intervals; for another machine')
+    .option('-j, --jobs <n>', 'stages that run at the same time', positiveInteger, 2)
+    .option('--json', 'print events as JSON lines')
+    .action(async (what: string, options: ReproFlags) => {
+      const { reproCommand } = await import('./repro-command.ts');
+      setExitCode(await reproCommand(what, options, io));
     });
 
   workspaceCommand(program, 'verify', 'read every artifact again, and name those that are damaged or gone')
@@ -202,10 +235,20 @@ export interface CheckFlags {
   readonly json?: boolean;
 }
 
-export interface PlanFlags extends CheckFlags {
+export interface SelectionFlags {
   readonly only?: readonly string[];
+  readonly from?: readonly string[];
+  readonly until?: readonly string[];
   /** `true`: all stages. */
   readonly force?: true | readonly string[];
+}
+
+export interface GraphFlags extends CheckFlags, SelectionFlags {
+  readonly format: GraphFormat;
+  readonly cells?: boolean;
+}
+
+export interface PlanFlags extends CheckFlags, SelectionFlags {
   readonly device: string;
   readonly threads?: number;
   readonly workspace?: string;
@@ -214,6 +257,8 @@ export interface PlanFlags extends CheckFlags {
 export interface RunFlags extends PlanFlags {
   readonly jobs: number;
   readonly keepGoing?: boolean;
+  readonly lock?: boolean;
+  readonly locked?: boolean;
   readonly dryRun?: boolean;
 }
 
@@ -223,6 +268,12 @@ export interface WorkspaceFlags {
 }
 
 export type ShowFlags = WorkspaceFlags;
+
+export interface ReproFlags extends WorkspaceFlags {
+  readonly into?: string;
+  readonly metricsOnly?: boolean;
+  readonly jobs: number;
+}
 
 export interface GcFlags extends WorkspaceFlags {
   readonly keep: number;
@@ -241,15 +292,20 @@ function workspaceCommand(program: Command, name: string, description: string): 
 }
 
 function pipelineCommand(program: Command, name: string, description: string): Command {
-  return program
-    .command(name)
+  return selectionOptions(program.command(name))
     .description(description)
-    .argument('<file>', 'pipeline file')
-    .option('-s, --set <path=value>', 'change a value of the pipeline, e.g. vars.steps=10', collect, [])
-    .option('--only <stages>', 'only these stages and what they need, separated by commas', commaList)
     .option('--device <ids>', 'devices for stages that compute, separated by commas', deviceList, 'cpu')
     .option('--threads <n>', 'CPU threads of a session (default: all processors)', positiveInteger)
     .option('-w, --workspace <dir>', 'where results are kept (default: .fr1 beside the pipeline file)');
+}
+
+function selectionOptions(command: Command): Command {
+  return command
+    .argument('<file>', 'pipeline file')
+    .option('-s, --set <path=value>', 'change a value of the pipeline, e.g. vars.steps=10', collect, [])
+    .option('--only <stages>', 'only these stages and what they need, separated by commas', commaList)
+    .option('--from <stages>', 'only these stages, what follows from them, and what those need', commaList)
+    .option('--until <stages>', 'nothing that follows from these stages', commaList);
 }
 
 function collect(value: string, before: readonly string[]): readonly string[] {

@@ -1,12 +1,23 @@
 /** `fr1 run`: load, plan, lock the workspace, execute, show. Owns interrupts and exit codes; the executor does the work. */
 import { existsSync } from 'node:fs';
 import { arch, platform } from 'node:os';
+import { resolve } from 'node:path';
 import { Secrets } from '../config/secrets.ts';
 import { debugLevel } from '../errors/format.ts';
 import { explainDiskError } from '../run/disk-error.ts';
 import { RunEventHub } from '../run/events.ts';
 import { executePlan } from '../run/executor.ts';
 import { markCutOffRuns, nextRunId, RunRecorder } from '../run/recorder.ts';
+import {
+  changeText,
+  type LockedCommand,
+  lockChanges,
+  lockDiffers,
+  lockOfRun,
+  planChanges,
+  type RunLock,
+  requireLocked,
+} from '../run/run-lock.ts';
 import { liveRenderer } from '../ui/live.ts';
 import { plainRenderer } from '../ui/plain.ts';
 import { closingLines, failureLines, tablesOf } from '../ui/summary.ts';
@@ -16,9 +27,17 @@ import { LoopWatch } from './loop-watch.ts';
 import { fr1Version, type RunFlags } from './main.ts';
 import type { PreparedPlan } from './prepare-plan.ts';
 import { preparePlan } from './prepare-plan.ts';
+import { lockBeside, lockOfRunPath, readLock, readLockIfPresent, writeLock } from './run-locks.ts';
 import { defaultWorkspaces } from './show-command.ts';
 
-export async function runCommand(file: string, flags: RunFlags, io: CliIo): Promise<number> {
+/** The flags of `fr1 run`, and for `fr1 repro` the lock that the run must follow. */
+export interface RunOptions extends RunFlags {
+  readonly lockedTo?: RunLock;
+  readonly from?: readonly string[];
+  readonly until?: readonly string[];
+}
+
+export async function runCommand(file: string, flags: RunOptions, io: CliIo): Promise<number> {
   if (flags.dryRun) {
     const { planCommand } = await import('./plan-command.ts');
     return planCommand(file, flags, io);
@@ -30,17 +49,42 @@ export async function runCommand(file: string, flags: RunFlags, io: CliIo): Prom
   });
   try {
     const prepared = await preparePlan(file, flags, io);
+    const locked = await lockToFollow(file, prepared, flags, io);
     await using lock = await prepared.workspace.open();
     await markCutOffRuns(prepared.workspace);
-    return await execute(prepared, flags, io, interrupt.signal, lock.recoveredFrom);
+    return await execute(prepared, { file, flags, locked }, io, interrupt.signal, lock.recoveredFrom);
   } finally {
     ignoreInterrupts();
   }
 }
 
+/**
+ * The lock that the run must follow, if any.
+ *
+ * @throws LOCK_DIFFERS when the plan shows already that it is another run
+ */
+async function lockToFollow(
+  file: string,
+  { plan, workspace, numerics }: PreparedPlan,
+  flags: RunOptions,
+  io: CliIo,
+): Promise<RunLock | undefined> {
+  if (!flags.locked && !flags.lockedTo) return undefined;
+  const lock = flags.lockedTo ?? (await readLock(lockBeside(resolve(io.cwd, file))));
+  const changes = await planChanges(lock, plan, workspace, numerics);
+  if (changes[0]) throw lockDiffers(changes[0], changes.length);
+  return lock;
+}
+
+interface Request {
+  readonly file: string;
+  readonly flags: RunOptions;
+  readonly locked: RunLock | undefined;
+}
+
 async function execute(
   { plan, workspace, numerics, devices }: PreparedPlan,
-  flags: RunFlags,
+  { file, flags, locked }: Request,
   io: CliIo,
   signal: AbortSignal,
   recoveredFrom: number | undefined,
@@ -80,6 +124,7 @@ async function execute(
     jobs: flags.jobs,
     secrets,
     keepGoing: flags.keepGoing ?? false,
+    ...(locked && { onFingerprint: (stage, fingerprint) => requireLocked(locked, stage, fingerprint) }),
     signal,
     recordPath: recorder.recordPath,
     lease: (request) => pool.lease(request),
@@ -89,6 +134,13 @@ async function execute(
   const record = await recorder.close();
   // After an interrupt a session may still be computing; the end of the process frees it sooner.
   if (outcome.status !== 'interrupted') await pool.close();
+
+  const pipelineFile = resolve(io.cwd, file);
+  const made = record && (await lockOfRun(record, workspace, commandOf(flags, numerics.threads)));
+  if (made) {
+    await writeLock(lockOfRunPath(workspace, runId), made, pipelineFile);
+    if (flags.lock && outcome.status === 'done') await writeLock(lockBeside(pipelineFile), made, pipelineFile);
+  }
 
   if (record && !flags.json) {
     const options = {
@@ -102,12 +154,32 @@ async function execute(
     }
     writeLines(io.stdout, tablesOf(record));
     writeLines(io.stderr, failureLines(record, options));
+    if (made && outcome.status === 'failed') writeLines(io.stderr, await driftLines(made, pipelineFile, io));
     writeLines(io.stdout, closingLines(record, options));
+    if (flags.lock && outcome.status === 'done') {
+      writeLines(io.stdout, [`lock: ${options.showPath(lockBeside(pipelineFile))}`]);
+    }
   }
   if (recorder.failure !== undefined && outcome.faultCode === 0) {
     throw explainDiskError(recorder.failure, workspace.directory);
   }
   return outcome.status === 'interrupted' ? 130 : outcome.faultCode;
+}
+
+function commandOf(flags: RunOptions, threads: number): LockedCommand {
+  const { set, only, from, until, device } = flags;
+  return { set, ...(only && { only }), ...(from && { from }), ...(until && { until }), device, threads };
+}
+
+/** Of a failed run: what it resolved to that the lock beside the pipeline file does not say. */
+async function driftLines(made: Omit<RunLock, 'file'>, pipelineFile: string, io: CliIo): Promise<string[]> {
+  const path = lockBeside(pipelineFile);
+  const lock = await readLockIfPresent(path);
+  // Stages after the failure are in no lock of this run, which is no drift.
+  const changes = lock === undefined ? [] : lockChanges(lock, { ...made, file: lock.file });
+  const [first] = changes.filter(({ path: entry, after }) => after !== undefined || !/^stages\.[^.]+$/.test(entry));
+  if (!first) return [];
+  return [`first difference to ${shortPath(io)(path)} (run ${lock!.made.run}):`, `  ${changeText(first)}`, ''];
 }
 
 function showCommandFor(id: string, workspace: string, io: CliIo): string {

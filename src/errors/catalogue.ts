@@ -190,6 +190,16 @@ export const CATALOGUE = {
     exit: 2,
     explanation: 'The data has too few rows or classes for what a stage makes of it, e.g. one image of a class.',
   },
+  TEACHER_REFUSED: {
+    exit: 2,
+    explanation:
+      'The endpoint that writes chains of thought rejects the key, the model or the address, or the key is not set.',
+  },
+  TEACHER_UNREACHABLE: {
+    exit: 1,
+    explanation:
+      'The endpoint that writes chains of thought did not answer a request in all attempts; what it answered before is kept.',
+  },
   WORKSPACE_LOCKED: { exit: 2, explanation: 'Another run is using the same workspace; one run at a time may.' },
   WORKSPACE_UNREADABLE: {
     exit: 2,
@@ -213,6 +223,17 @@ export const CATALOGUE = {
 
   // run
   STAGE_FAILED: { exit: 1, explanation: 'A stage threw an error that fr1 does not know; the cause is shown with it.' },
+  LOCK_MISSING: { exit: 2, explanation: 'A run was to follow a lock, but there is none at that place.' },
+  LOCK_INVALID: { exit: 2, explanation: 'A lock cannot be read, or comes from another version of fr1.' },
+  LOCK_DIFFERS: {
+    exit: 1,
+    explanation:
+      'A run under `--locked`, or `fr1 repro`, resolved to something else than its lock says; the first entry is named.',
+  },
+  REPRODUCTION_DIFFERS: {
+    exit: 1,
+    explanation: '`fr1 repro` ran what the lock says and got other digests or metrics.',
+  },
   STAGE_TIMEOUT: { exit: 1, explanation: 'A stage did not end within its `timeout`; what it has saved is kept.' },
   OUTPUT_PLACE_TAKEN: {
     exit: 2,

@@ -71,6 +71,13 @@ describe('planPipeline()', () => {
     expect(leftOut).toEqual(['eval', 'tapo']);
   });
 
+  it('chooses with --from what follows and what it needs, and leaves out with --until what follows', () => {
+    expect(names(planPipeline(FILE, { from: ['tapo'] }).order)).toEqual(['base', 'sft', 'tapo', 'eval']);
+    expect(names(planPipeline(FILE, { until: ['sft'] }).order)).toEqual(['lone', 'base', 'sft']);
+    expect(names(planPipeline(FILE, { from: ['sft'], until: ['tapo'] }).order)).toEqual(['base', 'sft', 'tapo']);
+    expect(codes(() => planPipeline(FILE, { from: ['sfft'], until: ['bass'] }))).toHaveLength(2);
+  });
+
   it('forces the named stages and what follows', () => {
     const { order } = planPipeline(FILE, { force: ['sft'] });
     expect(names(order.filter(({ forced }) => forced))).toEqual(['sft', 'tapo', 'eval']);

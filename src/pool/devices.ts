@@ -1,5 +1,4 @@
 /** Which devices can be used, and what to do where one cannot. */
-import { openRuntime } from '../engine/session/open-runtime.ts';
 import type { DeviceMemory, Provider, Runtime } from '../engine/session/runtime.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import { didYouMean } from '../errors/nearest.ts';
@@ -73,6 +72,7 @@ export async function openDeviceMemory(runtime: Runtime, id: string): Promise<De
  */
 export async function requireUsableDevice(id: string): Promise<void> {
   if (parseDevice(id).provider === 'cpu') return;
+  const { openRuntime } = await import('../engine/session/open-runtime.ts');
   const runtime = await openRuntime({ threads: 1 });
   try {
     await openDeviceMemory(runtime, id);

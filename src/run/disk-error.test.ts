@@ -10,7 +10,7 @@ describe('explainDiskError()', () => {
     const outer = new Error('cannot save', { cause });
     expect(explainDiskError(outer, '/w')).toMatchObject({
       code: 'DISK_FULL',
-      message: /no room .* \/w\/store\/x/,
+      message: expect.stringMatching(/no room .* \/w\/store\/x/),
       cause: outer,
     });
   });

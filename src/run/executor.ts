@@ -59,6 +59,8 @@ export interface ExecuteOptions {
   readonly secrets?: Secrets;
   /** Whether stages that do not need a failed one still start. @default false */
   readonly keepGoing?: boolean;
+  /** Called with each fingerprint before it is used; what it throws fails the stage. @default nothing */
+  readonly onFingerprint?: (stage: string, fingerprint: Fingerprint) => void;
   /** @default 1500 */
   readonly settleMs?: number;
   /** @default 60000 */
@@ -205,6 +207,7 @@ class PlanExecution {
     };
     const inputs = await resolveInputs(stage, outputsOf, workspace, { remember: true, signal });
     const fingerprint = fingerprintWith(stage, inputs, numerics);
+    this.#options.onFingerprint?.(stage.name, fingerprint);
 
     while (this.#inFlight.has(fingerprint.digest)) await this.#inFlight.get(fingerprint.digest);
     let leave = () => {};

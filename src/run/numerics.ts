@@ -1,6 +1,8 @@
 /** The settings outside a pipeline that change numbers, found without loading the runtime. */
+import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import type { Numerics } from '../plan/types.ts';
 
 /** Raised when the engine computes something differently; results made before are then made again. */
@@ -21,9 +23,13 @@ export function currentNumerics(devices: readonly string[], threads?: number): N
   };
 }
 
+/** Version of an installed package, also of one that does not let its package.json be imported. */
 export function packageVersion(name: string): string {
-  const manifest: unknown = createRequire(import.meta.url)(`${name}/package.json`);
-  const version = typeof manifest === 'object' && manifest !== null && 'version' in manifest && manifest.version;
-  if (typeof version !== 'string') throw new TypeError(`package ${name} states no version`);
+  const folders = createRequire(import.meta.url).resolve.paths(name) ?? [];
+  const path = folders.map((folder) => join(folder, name, 'package.json')).find((each) => existsSync(each));
+  const manifest: unknown = path === undefined ? undefined : JSON.parse(readFileSync(path, 'utf8'));
+  const version =
+    typeof manifest === 'object' && manifest !== null && 'version' in manifest ? manifest.version : undefined;
+  if (typeof version !== 'string') throw new TypeError(`package ${name} is not installed or states no version`);
   return version;
 }

@@ -117,7 +117,10 @@ describe('runs', () => {
     const workspace = await workspaceWithRuns('20260101-090405-006', '20260102-090405-006');
     expect((await findRun(workspace, 'last')).id).toBe('20260102-090405-006');
     expect((await findRun(workspace, '20260101')).id).toBe('20260101-090405-006');
-    await expect(findRun(workspace, '2026')).rejects.toMatchObject({ code: 'RUN_UNKNOWN', message: /2 runs/ });
+    await expect(findRun(workspace, '2026')).rejects.toMatchObject({
+      code: 'RUN_UNKNOWN',
+      message: expect.stringMatching(/2 runs/),
+    });
     await expect(findRun(workspace, 'x')).rejects.toMatchObject({ code: 'RUN_UNKNOWN' });
   });
 

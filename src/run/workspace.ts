@@ -43,6 +43,8 @@ export class Workspace {
   readonly store: ArtifactStore;
   #lastMarked: Promise<void> = Promise.resolve();
   #last: Promise<Record<string, string>> | undefined;
+  /** Digests by path, of those who only ask. */
+  readonly #asked = new Map<string, Promise<string>>();
 
   constructor(directory: string) {
     this.directory = resolve(directory);
@@ -165,9 +167,16 @@ export class Workspace {
 
   /**
    * Digest of a folder or file of the user; files whose size and mtime are as before are not read again.
-   * `remember: false` leaves the workspace untouched.
+   * `remember: false` leaves the workspace untouched and looks at each folder once: for plans, which are soon over.
    */
   async digestLocalInput(path: string, options: { remember: boolean; signal?: AbortSignal }): Promise<string> {
+    if (options.remember) return this.#hashLocalInput(path, options);
+    const asked = this.#asked.get(path) ?? this.#hashLocalInput(path, options);
+    this.#asked.set(path, asked);
+    return asked;
+  }
+
+  async #hashLocalInput(path: string, options: { remember: boolean; signal?: AbortSignal }): Promise<string> {
     const key = createHash('sha256').update(path).digest('hex');
     const file = join('cache', 'inputs', `${key}.json`);
     const known = (await this.#readJson(file)) as Manifest | undefined;

@@ -1,145 +1,222 @@
-/** Turns labelled images into chats for fine-tuning: question, chain of thought, answer. */
+/** Turns labelled images into chats for fine-tuning: question, chain of thought, answer. The teachers have files of their own. */
 import path from 'node:path';
 import { writeJsonLines } from '../../src/artifacts/json-lines.ts';
-import { linkImages, readImageData, writeSftData } from '../../src/artifacts/rows.ts';
+import { type Dataset, linkImages, readImageData, writeSftData } from '../../src/artifacts/rows.ts';
 import type { ImageRow, SftRow } from '../../src/artifacts/types.ts';
-import { RandomStream } from '../../src/engine/random.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
-import { promptOf, renderPrompt } from '../../src/methods/prompts.ts';
+import { sourceOfLease } from '../../src/pool/session-source.ts';
 import { loadStageSchema } from '../../src/run/load-schema.ts';
-import { defineStage } from '../../src/run/stage-api.ts';
-import { distractors } from '../../src/worlds/procedural-birds/options.ts';
-import { attributeWords, distance, nameOf, speciesNamed } from '../../src/worlds/procedural-birds/species.ts';
-import { rejectionOf, writeAnswer, writeThought } from '../../src/worlds/procedural-birds/thoughts.ts';
+import { defineStage, type OptionProblem, type ReportTable, type StageContext } from '../../src/run/stage-api.ts';
+import { writeFromAttributes } from './attributes.ts';
+import { CALLS_FILE, CallLog } from './call-log.ts';
+import { constructThoughts, type Written } from './construct.ts';
+import { nativeTeacher } from './native-teacher.ts';
+import { openAITeacher } from './openai-teacher.ts';
 import type { RewriteOptions } from './options.ts';
-
-interface Reject {
-  readonly id: string;
-  readonly label: string;
-  readonly reason: string;
-}
+import { chat, type Outcome, type Reject } from './outcome.ts';
+import type { Teacher } from './teacher.ts';
 
 const SHOWN_REJECTS = 10;
-/** Wrong options in a closed-world prompt. */
-const WRONG_OPTIONS = 3;
+
+const DEFAULTS = {
+  captions: 3,
+  concepts: 8,
+  candidates: 4,
+  attempts: 4,
+  candidateOrder: 'shuffled',
+  language: 'latin',
+} as const;
+const TEACHER_DEFAULTS = { apiKeyEnv: 'OPENAI_API_KEY', maxNewTokens: 1536, temperature: 0.8 } as const;
+const REQUEST_DEFAULTS = { concurrency: 8, timeoutSeconds: 60, retries: 8 } as const;
+
+type Context = StageContext<RewriteOptions>;
+type Metrics = Record<string, number>;
 
 export const rewriteStage = defineStage<RewriteOptions>({
   kind: 'rewrite',
   summary: 'Writes a checked chain of thought and an answer for every labelled image.',
-  version: 2,
+  version: 3,
   schema: loadStageSchema(import.meta.url),
   outputs: {
     data: { type: 'sft-data', description: 'accepted chats; rejected.jsonl tells what was left out and why' },
   },
-  metrics: ['accepted', 'rejected'],
-  resources: () => ({ device: false }),
+  metrics: ['accepted', 'rejected', 'resampled', 'calls', 'rememberedCalls', 'inputTokens', 'outputTokens', 'cost'],
+  cosmeticOptions: ['requests'],
+  resources: ({ teacher }) => ({ device: teacher.kind === 'native' }),
+  validate,
   async run(context) {
-    const { data, thoughts, closedPrompts } = context.options;
-    const { info, rows } = await readImageData(data.path);
-    const trainClasses = new Set(info.classes.flatMap((name) => speciesNamed(name) ?? []));
-    const accepted: SftRow[] = [];
-    const rejects: Reject[] = [];
-    for (const [i, row] of rows.entries()) {
-      context.signal.throwIfAborted();
-      const stream = new RandomStream('rewrite', context.seed, row.id);
-      for (const options of closedPrompts === 'none'
-        ? [null]
-        : [null, optionsFor(row, info.classes, trainClasses, stream)]) {
-        if (options !== null && options.length <= WRONG_OPTIONS) {
-          const reason = `its data has only ${options.length} classes, too few for ${WRONG_OPTIONS + 1} options`;
-          rejects.push({ id: row.id, label: row.label, reason });
-          continue;
-        }
-        const written = thoughts
-          ? thoughtFor(row, trainClasses, options, stream)
-          : { response: writeAnswer(row.label) };
-        if ('reason' in written) {
-          rejects.push({ id: row.id, label: row.label, reason: written.reason });
-          continue;
-        }
-        const { question } = row;
-        const prompt =
-          options === null || closedPrompts === 'none'
-            ? question
-            : renderPrompt(promptOf(closedPrompts, 'closed'), { question, options });
-        accepted.push(chat(row, prompt, written.response));
-      }
-      context.progress({ done: i + 1, total: rows.length, unit: 'rows', note: `${rejects.length} rejected` });
-    }
+    const data = await readImageData(context.options.data.path);
+    if (data.rows.length === 0) throw new Fr1Error('DATA_INSUFFICIENT', 'the data has no rows to write about');
+    const { outcomes, metrics, tables } =
+      context.options.teacher.kind === 'attributes'
+        ? fromAttributes(context, data)
+        : await fromTeacher(context, data, context.options.teacher.kind);
+    const accepted = outcomes.filter((one): one is SftRow => !('reason' in one));
+    const rejects = outcomes.filter((one): one is Reject => 'reason' in one);
     if (accepted.length === 0) {
-      throw new Fr1Error('DATA_INSUFFICIENT', `none of the ${rows.length} rows was accepted`, {
-        hint: rejects[0] === undefined ? 'the data has no rows' : `row "${rejects[0].id}": ${rejects[0].reason}`,
+      throw new Fr1Error('DATA_INSUFFICIENT', `none of the ${data.rows.length} rows was accepted`, {
+        hint: `row "${rejects[0]!.id}": ${rejects[0]!.reason}`,
       });
     }
     const output = context.outputs['data']!;
-    await linkImages(
-      data.path,
-      output,
-      accepted.flatMap((one) => one.images),
-      context.signal,
-    );
+    const images = accepted.flatMap((one) => one.images);
+    await linkImages(context.options.data.path, output, images, context.signal);
     await writeSftData(output, accepted);
     await writeJsonLines(path.join(output, 'rejected.jsonl'), rejects);
-    if (rejects.length > 0) context.warn(`${rejects.length} of ${rows.length} rows were rejected`);
+    if (rejects.length > 0) context.warn(`${rejects.length} of ${data.rows.length} rows were rejected`);
+    const all = { accepted: accepted.length, rejected: rejects.length, ...metrics };
     return {
-      metrics: { accepted: { value: accepted.length }, rejected: { value: rejects.length } },
-      tables: rejects.length === 0 ? [] : [rejectTable(rejects)],
+      metrics: Object.fromEntries(Object.entries(all).map(([name, value]) => [name, { value }])),
+      tables: [...tables, ...(rejects.length === 0 ? [] : [rejectTable(rejects)])],
     };
   },
 });
 
-/** The teacher `attributes`: the row's attributes must be those of the species that its label names. */
-function thoughtFor(
-  row: ImageRow,
-  trainClasses: ReadonlySet<number>,
-  options: readonly string[] | null,
-  stream: RandomStream,
-): { readonly response: string } | { readonly reason: string } {
-  if (row.attributes === undefined) return { reason: 'has no attributes to write from' };
-  const species = speciesNamed(row.label);
-  if (species === undefined) return { reason: 'its label is no species of procedural-birds' };
-  const wrong = Object.entries(attributeWords(species)).find(([key, word]) => row.attributes?.[key] !== word);
-  if (wrong !== undefined) {
-    return { reason: `its ${wrong[0]} is "${row.attributes[wrong[0]]}", but that of "${row.label}" is "${wrong[1]}"` };
+interface Results {
+  readonly outcomes: readonly Outcome[];
+  readonly metrics: Metrics;
+  readonly tables: readonly ReportTable[];
+}
+
+function fromAttributes(context: Context, { info, rows }: Dataset<ImageRow>): Results {
+  context.signal.throwIfAborted();
+  const outcomes = writeFromAttributes(rows, info.classes, context.options, context.seed);
+  context.progress({ done: rows.length, total: rows.length, unit: 'rows' });
+  return { outcomes, metrics: {}, tables: [] };
+}
+
+async function fromTeacher(
+  context: Context,
+  { info, rows }: Dataset<ImageRow>,
+  kind: 'openai' | 'native',
+): Promise<Results> {
+  const { options, seed, signal } = context;
+  const log = await CallLog.open(context.state, options.reuse?.path);
+  if (log.size > 0) context.log(`${log.size} answers of the teacher are known from before`);
+  const counts = { retries: 0 };
+  const teacher = await (kind === 'native' ? openNative(context) : openEndpoint(context, counts));
+  try {
+    const { maxNewTokens, temperature } = { ...TEACHER_DEFAULTS, ...options.teacher };
+    const written = await constructThoughts(
+      teacher,
+      log,
+      { ...DEFAULTS, ...options, maxNewTokens, temperature, seed },
+      {
+        rows,
+        folder: options.data.path,
+        superCategory: info.superCategory,
+        signal,
+        onProgress: (done, total, note) => context.progress({ done, total, unit: 'steps', note }),
+      },
+    );
+    await writeJsonLines(path.join(context.outputs['data']!, CALLS_FILE), log.used);
+    const { answers, remembered, inputTokens, outputTokens } = log.tally;
+    const { inputPrice, outputPrice } = options.requests;
+    const cost = (inputTokens * (inputPrice ?? 0) + outputTokens * (outputPrice ?? 0)) / 1e6;
+    const isPriced = inputPrice !== undefined || outputPrice !== undefined;
+    const resampled = written.reduce((sum, { refusals }) => sum + refusals.length, 0);
+    return {
+      outcomes: written.map(outcomeOf),
+      metrics: {
+        resampled,
+        calls: answers,
+        rememberedCalls: remembered,
+        inputTokens,
+        outputTokens,
+        ...(isPriced && { cost }),
+      },
+      tables: [
+        {
+          title: 'Teacher',
+          columns: ['answers', 'known from before', 'repeated requests', 'tokens in', 'tokens out', 'cost'],
+          rows: [
+            [answers, remembered, counts.retries, inputTokens, outputTokens, isPriced ? cost.toFixed(4) : '-'].map(
+              String,
+            ),
+          ],
+        },
+        ...refusalTable(written),
+      ],
+    };
+  } finally {
+    await teacher.release();
   }
-  const offered = options
-    ?.flatMap((name) => speciesNamed(name) ?? [])
-    .filter((other) => distance(species, other) === 1);
-  const response = writeThought(species, trainClasses, stream, offered);
-  const reason = rejectionOf(response, row.label);
-  return reason === null ? { response } : { reason };
 }
 
-/** The row's label among three others of the training data, in random order: near ones for species, else any. */
-function optionsFor(
-  row: ImageRow,
-  classes: readonly string[],
-  trainClasses: ReadonlySet<number>,
-  stream: RandomStream,
-): string[] {
-  const species = speciesNamed(row.label);
-  const others =
-    species === undefined
-      ? stream.shuffled(classes.filter((name) => name !== row.label)).slice(0, WRONG_OPTIONS)
-      : distractors(species, [...trainClasses], stream).map(nameOf);
-  return stream.shuffled([row.label, ...others]);
+async function openNative({ options, lease, signal }: Context): Promise<Teacher> {
+  return nativeTeacher(sourceOfLease(lease), options.teacher.checkpoint!, signal);
 }
 
-function chat(row: ImageRow, prompt: string, response: string): SftRow {
-  return {
-    messages: [
-      { role: 'user', content: `<image>${prompt}` },
-      { role: 'assistant', content: response },
-    ],
-    images: [row.image],
-  };
+async function openEndpoint({ options, log }: Context, counts: { retries: number }): Promise<Teacher> {
+  const { baseUrl, model, apiKeyEnv } = { ...TEACHER_DEFAULTS, ...options.teacher };
+  const { concurrency, perMinute, timeoutSeconds, retries } = { ...REQUEST_DEFAULTS, ...options.requests };
+  return openAITeacher({
+    baseUrl,
+    model: model!,
+    apiKeyEnv,
+    concurrency,
+    perMinute,
+    timeoutMs: timeoutSeconds * 1000,
+    retries,
+    onRetry(reason) {
+      counts.retries++;
+      // The first tells what is going on; the others are counted.
+      if (counts.retries === 1) log(`a request is repeated: ${reason}`);
+    },
+  });
 }
 
-function rejectTable(rejects: readonly Reject[]) {
+function outcomeOf(written: Written): Outcome {
+  const { row } = written;
+  if ('reason' in written) return { id: row.id, label: row.label, reason: written.reason };
+  return chat(row, row.question, written.response);
+}
+
+function validate({ teacher, ...options }: RewriteOptions): OptionProblem[] {
+  const problems: OptionProblem[] = [];
+  const { kind } = teacher;
+  const needed = kind === 'openai' ? 'model' : kind === 'native' ? 'checkpoint' : undefined;
+  if (needed !== undefined && teacher[needed] === undefined) {
+    problems.push({ pointer: '/teacher', message: `a teacher of kind ${kind} needs "${needed}"` });
+  }
+  const meantFor = {
+    baseUrl: ['openai'],
+    model: ['openai'],
+    apiKeyEnv: ['openai'],
+    checkpoint: ['native'],
+    maxNewTokens: ['openai', 'native'],
+    temperature: ['openai', 'native'],
+  } as const satisfies Partial<Record<keyof RewriteOptions['teacher'], readonly string[]>>;
+  for (const [name, kinds] of Object.entries(meantFor)) {
+    if (teacher[name as keyof typeof meantFor] === undefined || (kinds as readonly string[]).includes(kind)) continue;
+    problems.push({ pointer: `/teacher/${name}`, message: `"${name}" means nothing for a teacher of kind ${kind}` });
+  }
+  if (kind === 'attributes') {
+    for (const name of [...(Object.keys(DEFAULTS) as (keyof typeof DEFAULTS)[]), 'reuse'] as const) {
+      if (options[name] === undefined) continue;
+      problems.push({ pointer: `/${name}`, message: `"${name}" is for teachers that look at images` });
+    }
+  } else if (!options.thoughts || options.closedPrompts !== 'none') {
+    const name = options.thoughts ? 'closedPrompts' : 'thoughts';
+    problems.push({ pointer: `/${name}`, message: `"${name}" is for the teacher attributes` });
+  }
+  return problems;
+}
+
+function rejectTable(rejects: readonly Reject[]): ReportTable {
   return {
     title: 'Rejected rows',
     columns: ['row', 'label', 'reason'],
     rows: rejects.slice(0, SHOWN_REJECTS).map(({ id, label, reason }) => [id, label, reason]),
     notes: rejects.length > SHOWN_REJECTS ? [`and ${rejects.length - SHOWN_REJECTS} more in rejected.jsonl`] : [],
   };
+}
+
+/** Why thoughts were written again, most frequent first. */
+function refusalTable(written: readonly Written[]): ReportTable[] {
+  const counts = new Map<string, number>();
+  for (const reason of written.flatMap(({ refusals }) => refusals)) counts.set(reason, (counts.get(reason) ?? 0) + 1);
+  if (counts.size === 0) return [];
+  const rows = [...counts].sort((a, b) => b[1] - a[1]).map(([reason, count]) => [reason, String(count)]);
+  return [{ title: 'Thoughts that were written again', columns: ['reason', 'times'], rows }];
 }

@@ -223,7 +223,7 @@ describe('tapo', () => {
       expect(seen.get(key), `${name} changes nothing`).toBeUndefined();
       seen.set(key, name);
     }
-  });
+  }, 120_000);
 
   it('leaves the terms of an absent negative image out', async () => {
     const none = { positive: 'same-class', negative: 'none' } as const;

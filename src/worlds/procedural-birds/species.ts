@@ -28,11 +28,12 @@ export function nameOf(species: number): string {
     .join(' ');
 }
 
-const SPECIES_BY_NAME = new Map(Array.from({ length: SPECIES_COUNT }, (_, species) => [nameOf(species), species]));
+let speciesByName: Map<string, number> | undefined;
 
 /** undefined when no species has that name. */
 export function speciesNamed(name: string): number | undefined {
-  return SPECIES_BY_NAME.get(name);
+  speciesByName ??= new Map(Array.from({ length: SPECIES_COUNT }, (_, species) => [nameOf(species), species]));
+  return speciesByName.get(name);
 }
 
 /** e.g. `red crown`; `attribute` and `value` are indices. */

@@ -1,0 +1,119 @@
+"""Repeats the TAPO step that scripts/dump-tapo-step.mjs wrote with transformers, torch.autograd and torch.optim.AdamW, and
+compares losses, terms, gradient norm and the weights after it.
+
+python scripts/check_tapo_step.py CHECKPOINT OUT    exits 1 where a figure differs by more than the tolerances below
+
+Every answer is a forward pass of its own: no batches, no padding, no shared prompts. Loss and advantages are written down here
+anew from the method's description.
+"""
+
+import json
+import math
+import sys
+
+import torch
+from safetensors.torch import load_file
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+FIGURES = 2e-5  # losses, terms, gradient norm: absolute, float32
+WEIGHTS = 2e-4  # largest distance of a weight after the step, of learning rate 0.01
+
+folder, out = sys.argv[1:]
+step = json.load(open(f"{out}/step.json"))
+images = load_file(f"{out}/images.safetensors")
+
+
+def opened(path):
+    return Qwen2_5_VLForConditionalGeneration.from_pretrained(path, dtype=torch.float32, attn_implementation="eager")
+
+
+model = opened(folder).train(False)
+reference = opened(folder).train(False)
+
+
+def log_probs(of, prompt, answer):
+    ids = torch.tensor([prompt["ids"] + answer])
+    grid = torch.tensor([step["grids"][prompt["image"]]])
+    logits = of(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        mm_token_type_ids=(ids == of.config.image_token_id).int(),
+        pixel_values=images[f"image_{prompt['image']}"],
+        image_grid_thw=grid,
+    ).logits[0]
+    first = len(prompt["ids"]) - 1
+    chosen = torch.log_softmax(logits[first : first + len(answer)].float(), dim=-1)
+    return chosen.gather(1, torch.tensor(answer)[:, None])[:, 0]
+
+
+def k3(own, other):
+    u = torch.clamp(other - own, -20, 20)
+    return torch.clamp(torch.exp(u) - u - 1, -10, 10)
+
+
+# Advantages, and what is constant during the step.
+for update in step["updates"]:
+    for group in update:
+        rewards = torch.tensor([0.9 * r["score"]["accuracy"] + 0.1 * r["score"]["format"] for r in group["rollouts"]])
+        advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-6)
+        for rollout, advantage in zip(group["rollouts"], advantages):
+            own = group["prompts"][rollout["view"]]
+            with torch.no_grad():
+                rollout["old"] = log_probs(model, own, rollout["tokenIds"])
+                rollout["negative"] = log_probs(model, group["prompts"]["negative"], rollout["tokenIds"])
+                rollout["reference"] = log_probs(reference, own, rollout["tokenIds"])
+            rollout["advantage"] = advantage
+
+settings = step["loss"]
+matrices = [p for p in model.parameters() if p.ndim >= 2]
+vectors = [p for p in model.parameters() if p.ndim < 2]
+optimizer = torch.optim.AdamW(
+    [{"params": matrices, "weight_decay": step["weightDecay"]}, {"params": vectors, "weight_decay": 0.0}],
+    lr=step["learningRate"],
+    betas=(0.9, 0.999),
+    eps=step["epsilon"],
+)
+reports = []
+for update in step["updates"]:
+    parts = {name: [] for name in ["policy", "negativeKl", "negativeEntropy", "ownEntropy", "referenceKl", "imitation"]}
+    clipped = []
+    for group in update:
+        for rollout in group["rollouts"]:
+            own = log_probs(model, group["prompts"][rollout["view"]], rollout["tokenIds"])
+            delta = torch.clamp(own - rollout["old"], -20, 20)
+            low, high = math.log(1 - settings["clipLow"]), math.log(1 + settings["clipHigh"])
+            free = -rollout["advantage"] * torch.exp(delta)
+            bounded = -rollout["advantage"] * torch.exp(torch.clamp(delta, low, high))
+            policy = torch.maximum(free, bounded)
+            if rollout["advantage"] < 0:
+                policy = torch.minimum(policy, -rollout["advantage"] * settings["dualClip"])
+            parts["policy"].append(policy)
+            parts["negativeKl"].append(k3(own, rollout["negative"]))
+            parts["negativeEntropy"].append(-rollout["negative"])
+            parts["ownEntropy"].append(-own)
+            parts["referenceKl"].append(k3(own, rollout["reference"]))
+            if rollout["score"]["accuracy"] > 0.1:
+                parts["imitation"].append(-own)
+            clipped.append((bounded > free).float())
+    terms = {name: torch.cat(values).mean() if values else torch.tensor(0.0) for name, values in parts.items()}
+    signs = {"policy": 1.0, "negativeKl": -settings["negativeKl"]["coefficient"]}
+    loss = sum(terms[name] * signs.get(name, settings.get(name, {}).get("coefficient", 0)) for name in terms)
+    optimizer.zero_grad()
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), step["maxGradNorm"])
+    optimizer.step()
+    report = {name: value.item() for name, value in terms.items()}
+    reports.append({**report, "clippedShare": torch.cat(clipped).mean().item(), "loss": loss.item(), "gradNorm": norm.item()})
+
+theirs = {name: sum(report[name] for report in reports) / len(reports) for name in reports[0]}
+ours = {**step["figures"]["terms"], "loss": step["figures"]["loss"], "gradNorm": step["figures"]["gradNorm"]}
+worst = 0.0
+for name, value in theirs.items():
+    worst = max(worst, abs(value - ours[name]))
+    print(f"{name:16} torch {value: .7f}  fr1 {ours[name]: .7f}  difference {abs(value - ours[name]):.1e}")
+after = dict(opened(f"{out}/after").named_parameters())
+before = dict(opened(folder).named_parameters())
+distance = max((value - after[name]).abs().max().item() for name, value in model.named_parameters())
+moved = max((value - before[name]).abs().max().item() for name, value in model.named_parameters())
+print(f"weights after {len(reports)} updates: largest difference {distance:.1e}, largest movement {moved:.1e}")
+sys.exit(1 if worst > FIGURES or distance > WEIGHTS else 0)

@@ -1,0 +1,193 @@
+/**
+ * Does one whole step of TAPO on a small model and writes what went in and what came out, so that an independent
+ * implementation can repeat it:
+ *
+ *   npm run build && node scripts/dump-tapo-step.mjs test/fixtures/qwen2_5_vl/tiny_tied OUT
+ *   python scripts/check_tapo_step.py test/fixtures/qwen2_5_vl/tiny_tied OUT
+ *
+ * OUT/step.json holds the rollouts (prompts, answers, rewards, images by number), the settings and fr1's figures;
+ * OUT/images.safetensors the patches; OUT/after the model after the step. Images differ in size, answers in length; every
+ * term of the loss is on, also those that Fine-R1's scripts leave off.
+ */
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { createGenerator } from '../dist/src/engine/models/qwen2_5_vl/generator.js';
+import { TrainingModel } from '../dist/src/engine/models/qwen2_5_vl/training-model.js';
+import { AdamW } from '../dist/src/engine/optim/adamw.js';
+import { RandomStream } from '../dist/src/engine/random.js';
+import { trainTapo } from '../dist/src/engine/recipes/tapo.js';
+import { openRuntime } from '../dist/src/engine/session/open-runtime.js';
+import { openCheckpoint, saveCheckpoint } from '../dist/src/engine/weights/checkpoint.js';
+import { writeSafetensors } from '../dist/src/engine/weights/safetensors.js';
+import { groupNormalisedAdvantages } from '../dist/src/methods/advantages.js';
+
+const [folder, out] = process.argv.slice(2);
+if (!folder || !out) {
+  console.error('usage: node scripts/dump-tapo-step.mjs CHECKPOINT OUT');
+  process.exit(2);
+}
+const SEED = 3;
+const UPDATES = 3;
+/** Large, so that weights whose gradient is rounding noise (biases of keys) do not move by whole learning rates. */
+const EPSILON = 1e-3;
+const LOSS = {
+  clipLow: 0.2,
+  clipHigh: 0.28,
+  dualClip: 3,
+  negativeKl: { coefficient: 0.2, estimator: 'k3' },
+  negativeEntropy: { coefficient: 0.03 },
+  ownEntropy: { coefficient: 0.03 },
+  referenceKl: { coefficient: 0.1, estimator: 'k3' },
+  imitation: { coefficient: 0.05 },
+};
+
+const runtime = await openRuntime({ threads: 1 });
+const source = {
+  provider: 'cpu',
+  session: (_key, create) => {
+    const { model, options } = create();
+    return runtime.createSession(model, options);
+  },
+};
+const checkpoint = openCheckpoint(folder);
+const { config } = checkpoint;
+const open = () => {
+  const model = new TrainingModel(source, config);
+  for (const { name } of checkpoint.parameters) checkpoint.readFloat32(name, model.store.tensor(name).data);
+  return model;
+};
+const model = open();
+const reference = open();
+const optimizer = await AdamW.create(source, model.store, { weightDecay: 0.01, epsilon: EPSILON });
+const generator = createGenerator(source, config, model.weights);
+
+/** Pictures of noise in three shapes. */
+const images = Array.from({ length: 12 }, (_, i) => {
+  const stream = new RandomStream('picture', i);
+  const grid = [
+    [1, 4, 4],
+    [1, 4, 6],
+    [1, 8, 4],
+  ][i % 3];
+  return { grid, pixels: Float32Array.from({ length: grid[1] * grid[2] * 1176 }, () => stream.normal()) };
+});
+const promptAbout = (image, words) => {
+  const units = (images[image].grid[1] * images[image].grid[2]) / 4;
+  const ids = [
+    5,
+    config.visionStartTokenId,
+    ...new Array(units).fill(config.imageTokenId),
+    config.visionEndTokenId,
+    ...words,
+  ];
+  return { inputIds: Int32Array.from(ids), images: [images[image]], image };
+};
+const question = (index) => {
+  const words = [20 + index, 9, 10 + index];
+  return {
+    id: `q${index}`,
+    anchor: promptAbout(3 * index, words),
+    positive: promptAbout(3 * index + 1, words),
+    negative: promptAbout(3 * index + 2, words),
+  };
+};
+let drawn = [];
+let figures;
+const groups = 4;
+await trainTapo(
+  model,
+  optimizer,
+  generator,
+  {
+    size: groups,
+    question: async (index) => question(index),
+    reward: (_question, ids) => {
+      const accuracy = ids[0] < 150 ? 1 : 0;
+      const format = ids.length % 2;
+      return { accuracy, format, overall: 0.9 * accuracy + 0.1 * format };
+    },
+    advantages: (all) =>
+      all.map(({ rewards }) =>
+        groupNormalisedAdvantages(
+          rewards,
+          rewards.map(() => 0),
+        ),
+      ),
+    informative: (accuracies) => accuracies.map((_, i) => i),
+  },
+  {
+    seed: SEED,
+    totalSteps: 1,
+    groupsPerStep: groups,
+    rollouts: 3,
+    sampling: {
+      maxNewTokens: 9,
+      temperature: 1,
+      topP: 1,
+      topK: 0,
+      repetitionPenalty: 1,
+      stopTokenIds: Array.from({ length: 50 }, (_, i) => 200 + i),
+      // torch gives the padding token's row of the input embeddings no gradient, whatever answers say.
+      bannedTokenIds: [config.imageTokenId, checkpoint.rawConfig.text_config.pad_token_id],
+    },
+    sharedNoise: false,
+    maxDraws: 1,
+    updatesPerStep: UPDATES,
+    loss: LOSS,
+    lossNormalisation: 'step',
+    learningRate: 0.01,
+    schedule: { kind: 'constant' },
+    zeroFirstStep: false,
+    maxGradNorm: 1,
+    microBatchTokens: 150,
+    saveEvery: 100,
+    stateDir: mkdtempSync(path.join(tmpdir(), 'fr1-step-')),
+  },
+  {
+    onStep: (report) => {
+      drawn = report.drawn;
+      figures = report.update;
+    },
+    onWarning: console.warn,
+  },
+  reference,
+);
+
+// The groups as the recipe cuts them into updates.
+const shuffled = new RandomStream(SEED, 'tapo-updates', 0).shuffled(drawn);
+const parts = Array.from({ length: UPDATES }, (_, i) =>
+  shuffled.slice(Math.floor((i * groups) / UPDATES), Math.floor(((i + 1) * groups) / UPDATES)),
+);
+const plain = ({ inputIds, image }) => ({ ids: [...inputIds], image });
+mkdirSync(out, { recursive: true });
+const step = {
+  loss: LOSS,
+  learningRate: 0.01,
+  weightDecay: 0.01,
+  epsilon: EPSILON,
+  maxGradNorm: 1,
+  grids: images.map(({ grid }) => grid),
+  updates: parts.map((part) =>
+    part.map(({ question: { anchor, positive, negative }, rollouts }) => ({
+      prompts: { anchor: plain(anchor), positive: plain(positive), negative: plain(negative) },
+      rollouts: rollouts.map(({ view, tokenIds, score }) => ({ view, tokenIds, score })),
+    })),
+  ),
+  figures,
+};
+writeFileSync(path.join(out, 'step.json'), `${JSON.stringify(step, null, 1)}\n`);
+await writeSafetensors(
+  path.join(out, 'images.safetensors'),
+  images.map(({ pixels }, i) => {
+    const shape = [pixels.length / 1176, 1176];
+    return { name: `image_${i}`, shape, load: () => ({ dtype: 'float32', shape, data: pixels }) };
+  }),
+);
+await saveCheckpoint(path.join(out, 'after'), {
+  config: checkpoint.rawConfig,
+  tensors: checkpoint.parameters.map(({ name, shape }) => ({ name, shape, load: () => model.store.tensor(name) })),
+  copyFrom: folder,
+});
+console.log(JSON.stringify(figures, null, 2));
+await runtime.close();
