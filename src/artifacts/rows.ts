@@ -40,11 +40,14 @@ export async function readImageData(folder: string): Promise<Dataset<ImageRow>> 
  */
 export async function readTripletData(folder: string): Promise<Dataset<TripletRow>> {
   const texts = ['anchor', 'positive', 'negative', 'question', 'label'];
-  const rows = await readRows<TripletRow>(folder, texts, ['anchor', 'positive', 'negative'], (row) =>
-    row['label'] === row['negativeLabel']
-      ? { problem: `its negative is of the class of its anchor, "${row['label']}"` }
-      : (row as unknown as TripletRow),
-  );
+  const rows = await readRows<TripletRow>(folder, texts, ['anchor', 'positive', 'negative'], (row) => {
+    const { label, negativeLabel, options } = row;
+    if (label === negativeLabel) return { problem: `its negative is of the class of its anchor, "${label}"` };
+    if (options !== undefined && !(Array.isArray(options) && options.includes(label))) {
+      return { problem: `its options do not hold its label "${label}"` };
+    }
+    return row as unknown as TripletRow;
+  });
   return { info: await readInfo(folder), rows };
 }
 

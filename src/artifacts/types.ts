@@ -69,6 +69,8 @@ export interface TripletRow {
   readonly label: string;
   /** Absent where the data was made elsewhere and does not tell. */
   readonly negativeLabel?: string;
+  /** In the order in which they are shown, the label among them; absent where the question offers none. */
+  readonly options?: readonly string[];
 }
 
 /** One element of data.json of sft-data. */

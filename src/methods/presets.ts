@@ -19,6 +19,8 @@ export interface MethodSwitches {
   readonly firstStepLearningRate: 'scheduled' | 'zero';
   /** Whether every rollout has a noise stream of its own or shares that of its place in the group. */
   readonly rolloutSeeds: 'independent' | 'shared';
+  /** When an answer is rewarded as right: it is the label, or contains it somewhere, however many others it names. */
+  readonly rewardRule: 'exact' | 'containment';
   /** Whether the loss is one mean over an optimiser step or the mean of the means of its micro-batches. */
   readonly lossNormalisation: 'step' | 'micro';
 }
@@ -34,6 +36,7 @@ export const METHOD_SETS = {
     whenNoneInformative: 'drop',
     firstStepLearningRate: 'scheduled',
     rolloutSeeds: 'independent',
+    rewardRule: 'exact',
     lossNormalisation: 'step',
   },
   reference: {
@@ -44,6 +47,7 @@ export const METHOD_SETS = {
     whenNoneInformative: 'keep-all',
     firstStepLearningRate: 'zero',
     rolloutSeeds: 'shared',
+    rewardRule: 'containment',
     lossNormalisation: 'micro',
   },
 } as const satisfies Record<MethodSet, MethodSwitches>;

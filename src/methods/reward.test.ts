@@ -36,6 +36,33 @@ describe('scoreResponse()', () => {
   });
 });
 
+describe('scoreResponse() by the rule exact', () => {
+  const exact = (response: string, label = 'Robin') => scoreResponse(response, label, 0.1, 'exact');
+
+  it.each(['<think>x</think><answer>Robin</answer>', '<think>x</think>\n<answer> robin </answer>'])(
+    'rewards %j, which is the label in the right form',
+    (response) => expect(exact(response)).toEqual({ overall: 1, format: 1, accuracy: 1 }),
+  );
+
+  it.each([
+    '<think>x</think><answer>Robin, Canary or Wren</answer>',
+    '<think>x</think><answer>Robin.</think><answer>Canary</answer>',
+    '<think>x</think><answer>Robin</answer><answer>Canary</answer>',
+    '<think>x</think><think>y</think><answer>Robin</answer>',
+  ])('does not reward %j, which the rule containment does', (response) => {
+    expect(scoreResponse(response, 'Robin').accuracy).toBe(1);
+    expect(exact(response).accuracy).toBe(0);
+  });
+
+  it('rewards a right answer without a thought for its answer alone', () => {
+    expect(exact('<answer>Robin</answer>')).toEqual({ overall: 0.9, format: 0, accuracy: 1 });
+  });
+
+  it('rewards a label with a slash, white space around which is taken away on both sides', () => {
+    expect(exact('<think>x</think><answer>F / A-18</answer>', 'F / A-18').accuracy).toBe(1);
+  });
+});
+
 describe('tightenBrackets()', () => {
   it('leaves text without brackets alone', () => {
     expect(tightenBrackets('  a b ')).toBe('  a b ');

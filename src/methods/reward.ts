@@ -3,15 +3,21 @@
  *
  * @see Fine-R1, arXiv:2602.07605; the rule is the one its `cls_thinking` reward function follows
  */
-import { firstAnswer } from './answer.ts';
+import { ANSWER_CLOSE, ANSWER_OPEN, firstAnswer } from './answer.ts';
 import { lower, strip, stripEnd, stripStart } from './python-text.ts';
+
+/**
+ * When an answer counts as right. containment: the first answer contains the label, and repeated tags pass, as in the
+ * reference. exact: each tag stands once and the answer is the label.
+ */
+export type RewardRule = 'exact' | 'containment';
 
 export interface Reward {
   /** (1 - w) accuracy + w format */
   readonly overall: number;
   /** 1 when the whole response has the required form, else 0. */
   readonly format: 0 | 1;
-  /** 1 when the first answer contains the label, else 0. Groups are filtered by this part alone. */
+  /** 1 when the first answer is right by the rule, else 0. Groups are filtered by this part alone. */
   readonly accuracy: 0 | 1;
 }
 
@@ -22,13 +28,25 @@ export interface Reward {
  * label         compared without regard to case; `_`, `-` and spaces are told apart
  * formatWeight  w in [0, 1]
  *
- * NOTE: accuracy is containment, so an answer that lists many labels scores; `rewardHacks` finds such answers.
+ * NOTE: under containment, an answer that lists many labels scores, and small models learn to list them: several names
+ * between repeated tags. `rewardHacks` finds such answers.
  */
-export function scoreResponse(response: string, label: string, formatWeight = 0.1): Reward {
+export function scoreResponse(
+  response: string,
+  label: string,
+  formatWeight = 0.1,
+  rule: RewardRule = 'containment',
+): Reward {
   const text = tightenBrackets(response);
-  const format = hasRequiredForm(text) ? 1 : 0;
+  const isStrict = rule === 'exact';
+  const format = hasRequiredForm(text) && !(isStrict && repeatsTags(text)) ? 1 : 0;
   const answer = firstAnswer(text);
-  const accuracy = answer !== null && lower(answer).includes(lower(label)) ? 1 : 0;
+  const isRight =
+    answer !== null &&
+    (isStrict
+      ? lower(answer) === lower(strip(tightenBrackets(label))) && !repeatsTags(text)
+      : lower(answer).includes(lower(label)));
+  const accuracy = isRight ? 1 : 0;
   return { overall: (1 - formatWeight) * accuracy + formatWeight * format, format, accuracy };
 }
 
@@ -58,6 +76,10 @@ function hasRequiredForm(text: string): boolean {
   if (!text.startsWith(FORM_START) || !text.endsWith(FORM_END)) return false;
   const turn = text.indexOf(FORM_TURN, FORM_START.length);
   return turn >= 0 && turn + FORM_TURN.length <= text.length - FORM_END.length;
+}
+
+function repeatsTags(text: string): boolean {
+  return ['<think>', '</think>', ANSWER_OPEN, ANSWER_CLOSE].some((tag) => text.split(tag).length > 2);
 }
 
 export interface RewardHacks {

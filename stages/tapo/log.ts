@@ -21,6 +21,7 @@ const USED_SWITCHES: ReadonlySet<keyof MethodSwitches> = new Set<keyof MethodSwi
   'whenNoneInformative',
   'firstStepLearningRate',
   'rolloutSeeds',
+  'rewardRule',
   'lossNormalisation',
 ]);
 

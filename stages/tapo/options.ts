@@ -225,7 +225,7 @@ export interface TapoOptions {
    */
   reward: {
     /**
-     * Share of the reward that the form <think>...</think><answer>...</answer> earns; the rest is earned by an answer that contains the label.
+     * Share of the reward that the form <think>...</think><answer>...</answer> earns; the rest is earned by a right answer (see rewardRule).
      */
     formatWeight: number;
   };
@@ -291,6 +291,10 @@ export interface TapoOptions {
    * Whether every answer has random numbers of its own or all groups share them. By default that of the set: sound independent, reference shared.
    */
   rolloutSeeds?: 'independent' | 'shared';
+  /**
+   * When an answer is rewarded as right. exact: each tag stands once and the answer is the label; containment: the first answer contains the label, however many others it names. By default that of the set: sound exact, reference containment.
+   */
+  rewardRule?: 'exact' | 'containment';
   /**
    * step: one mean over all answer tokens of an update; micro: the mean of the micro-batches' means. By default that of the set: sound step, reference micro.
    */

@@ -51,7 +51,8 @@ export interface QuestionMaker {
  */
 export async function questionOf(row: TripletRow, draw: Draw, maker: QuestionMaker): Promise<TripletQuestion> {
   const { folder, settings, processor, images, imageSettings, seed, totalSteps } = maker;
-  const text = renderPrompt(promptOf(maker.prompt, 'rl'), { question: row.question, options: [] });
+  const { question, options = [] } = row;
+  const text = renderPrompt(promptOf(maker.prompt, options.length > 0 ? 'closed' : 'rl'), { question, options });
   const promptFor = (image: ProcessedImage): Prompt => {
     const messages = [{ role: 'user' as const, content: `${IMAGE_MARKER}${text}` }];
     const { inputIds } = processor.encodeChat(messages, [image], { addGenerationPrompt: true });

@@ -244,7 +244,7 @@ describe('tapo', () => {
   it('tells the switches of the set that it follows', async () => {
     const { messages } = await train({ steps: 1, set: 'reference', lossNormalisation: 'step' });
     expect(messages.join('\n')).toContain(
-      'switches: firstStepLearningRate zero, lossNormalisation step, rolloutSeeds shared, whenNoneInformative keep-all',
+      'switches: firstStepLearningRate zero, lossNormalisation step, rewardRule containment, rolloutSeeds shared, whenNoneInformative keep-all',
     );
   });
 

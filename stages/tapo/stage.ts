@@ -69,7 +69,8 @@ export const tapoStage = defineStage<TapoOptions>({
       const task: TapoTask<TripletQuestion> = {
         size: rows.length,
         question: (index, draw) => questionOf(rows[index]!, draw, maker),
-        reward: ({ row }, tokenIds) => scoreResponse(text(tokenIds), row.label, options.reward.formatWeight),
+        reward: ({ row }, tokenIds) =>
+          scoreResponse(text(tokenIds), row.label, options.reward.formatWeight, switches.rewardRule),
         advantages: (groups) => advantagesOf(groups, settings.advantages),
         informative: (accuracies) => informativeGroups(accuracies, filterOf(settings, switches.whenNoneInformative)),
       };
@@ -212,11 +213,12 @@ function stepsFor({ length, groupsPerStep }: ResolvedSettings, rows: number): nu
 }
 
 function switchesOf(options: TapoOptions): MethodSwitches {
-  const { whenNoneInformative, firstStepLearningRate, rolloutSeeds, lossNormalisation } = options;
+  const { whenNoneInformative, firstStepLearningRate, rolloutSeeds, rewardRule, lossNormalisation } = options;
   return methodSwitches(options.set, {
     ...(whenNoneInformative && { whenNoneInformative }),
     ...(firstStepLearningRate && { firstStepLearningRate }),
     ...(rolloutSeeds && { rolloutSeeds }),
+    ...(rewardRule && { rewardRule }),
     ...(lossNormalisation && { lossNormalisation }),
   });
 }

@@ -13,4 +13,8 @@ export interface TripletsOptions {
    * The negative's class. similar: the one nearest in attributes, or in words of the name where attributes are unknown; random: any other.
    */
   negative: 'similar' | 'random';
+  /**
+   * Share of the triplets whose question offers four options, the nearest other classes among them. Fine-R1 offers none.
+   */
+  closedShare: number;
 }

@@ -66,6 +66,26 @@ describe('triplets', () => {
     expect(new Set(negativesOfFinch).size).toBe(2);
   });
 
+  it('offers options in the share asked for: the label among the nearest classes, at no fixed place', async () => {
+    const labels = [...Object.keys(CLASSES), 'Blue Owl', 'Grey Owl'];
+    await imageData(20, labels);
+    const { rows } = await triplets({ closedShare: 0.5 });
+    const offered = rows.flatMap(({ label, options }) => (options ? [{ label, options }] : []));
+    expect(offered.length).toBeGreaterThan(30);
+    expect(offered.length).toBeLessThan(70);
+    for (const { label, options } of offered) {
+      expect(new Set(options).size).toBe(4);
+      expect(options).toContain(label);
+    }
+    expect(new Set(offered.map(({ label, options }) => options.indexOf(label))).size).toBe(4);
+    expect((await triplets()).rows.some((row) => row.options)).toBe(false);
+  });
+
+  it('cannot offer four options of three classes', async () => {
+    await imageData(2);
+    await expect(triplets({ closedShare: 0.1 })).rejects.toMatchObject({ code: 'DATA_INSUFFICIENT' });
+  });
+
   it('takes the negative from the class with the fewest differing attributes', async () => {
     await imageData(5);
     const { rows } = await triplets();

@@ -7,19 +7,28 @@ import { loadStageSchema } from '../../src/run/load-schema.ts';
 import { defineStage } from '../../src/run/stage-api.ts';
 import type { TripletsOptions } from './options.ts';
 
+/** Wrong options of a question that offers some. */
+const WRONG_OPTIONS = 3;
+
 export const tripletsStage = defineStage<TripletsOptions>({
   kind: 'triplets',
   summary: 'Gives every image a positive of its own class and a negative of another.',
-  version: 1,
+  version: 2,
   schema: loadStageSchema(import.meta.url),
   outputs: { data: { type: 'triplet-data', description: 'one triplet per image' } },
   metrics: ['triplets', 'classes'],
   resources: () => ({ device: false }),
   async run(context) {
-    const { data, negative } = context.options;
+    const { data, negative, closedShare } = context.options;
     const { info, rows } = await readImageData(data.path);
     const byClass = groupByClass(rows);
     checkEnough(byClass);
+    if (closedShare > 0 && byClass.size <= WRONG_OPTIONS) {
+      throw new Fr1Error(
+        'DATA_INSUFFICIENT',
+        `the data has ${byClass.size} classes; a question with options (closedShare) needs ${WRONG_OPTIONS + 1}`,
+      );
+    }
     const negativeClasses = new Map(
       [...byClass.keys()].map((label) => [
         label,
@@ -38,6 +47,7 @@ export const tripletsStage = defineStage<TripletsOptions>({
         question: row.question,
         label: row.label,
         negativeLabel,
+        ...(stream.uniform() < closedShare && { options: offeredOptions(row.label, byClass, stream) }),
       };
     });
     const output = context.outputs['data']!;
@@ -84,6 +94,17 @@ export function mostSimilar(label: string, byClass: ImagesByClass): string[] {
   const distances = others.map((other) => classDistance(byClass.get(label)![0]!, byClass.get(other)![0]!));
   const least = Math.min(...distances);
   return others.filter((_, i) => distances[i] === least);
+}
+
+/** The label among the nearest other classes, in random order; ties are broken at random. */
+function offeredOptions(label: string, byClass: ImagesByClass, stream: RandomStream): string[] {
+  const own = byClass.get(label)![0]!;
+  const others = stream
+    .shuffled([...byClass.keys()].filter((other) => other !== label))
+    .map((other) => ({ other, distance: classDistance(own, byClass.get(other)![0]!) }))
+    .sort((a, b) => a.distance - b.distance)
+    .slice(0, WRONG_OPTIONS);
+  return stream.shuffled([label, ...others.map(({ other }) => other)]);
 }
 
 /** Number of attributes that differ; where a class has none, minus the number of words that the two names share. */
