@@ -296,10 +296,10 @@ export class ExpressionResolver {
     const { expression, at, scope } = surroundings;
     const [first, ...deeper] = path.steps;
     if (this.#cell === undefined) {
-      const hint = NOT_THERE[scope] ?? 'what is not a stage with a matrix';
+      const place = NOT_THERE[scope] ?? 'a stage without a matrix';
       this.#problem(
         'EXPRESSION_UNKNOWN_NAME',
-        `${hint} cannot refer to the matrix`,
+        `${place} cannot refer to the matrix`,
         expression.at({ start: path.start, end: path.rootEnd }),
         { hint: 'matrix.name is there in "with", "if", "needs", "expect" ... of a stage that has a matrix' },
       );
@@ -329,7 +329,8 @@ export class ExpressionResolver {
       const next = node.kind === 'seq' && /^\d+$/.test(name) ? node.items[Number(name)] : childOf(node, name);
       if (next === undefined) {
         const known = node.kind === 'map' ? node.entries.map(({ key }) => key) : [];
-        const whole = expression.text.slice(path.start, path.end);
+        const before = path.steps[path.steps.indexOf(step) - 1];
+        const whole = expression.text.slice(path.start, before?.end ?? path.rootEnd);
         this.#problem('VARIABLE_UNKNOWN', `${whole} has no "${name}"`, expression.at(step), {
           hint: didYouMean(name, known, 'it has'),
         });
@@ -603,9 +604,14 @@ export class ExpressionResolver {
       return undefined;
     }
     if (expr.args.length < spec.minArgs || expr.args.length > spec.maxArgs) {
-      this.#problem('EXPRESSION_SYNTAX', `${expr.name} is given ${expr.args.length} values`, nameAt, {
-        hint: `write ${spec.form}`,
-      });
+      this.#problem(
+        'EXPRESSION_SYNTAX',
+        `${expr.name} is given ${expr.args.length === 1 ? '1 value' : `${expr.args.length} values`}`,
+        nameAt,
+        {
+          hint: `write ${spec.form}`,
+        },
+      );
       return undefined;
     }
     const args = expr.args.map((arg) => this.#compute(arg, surroundings));

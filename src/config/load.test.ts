@@ -70,6 +70,10 @@ describe('loadPipeline() on wrong pipelines', () => {
     expect(formatError(new Fr1Errors(problems))).not.toMatch(/undefined|\[object/);
   });
 
+  it('has at least 60 situations', () => {
+    expect(SITUATIONS.length).toBeGreaterThanOrEqual(60);
+  });
+
   it('tells of a file that does not exist', async () => {
     const [problem] = await problemsOf('nowhere');
     expect(problem).toMatchObject({ code: 'PIPELINE_FILE_MISSING', at: { file: 'nowhere/pipeline.yaml' } });

@@ -66,9 +66,9 @@ export function expandMatrix(stage: MapEntry, node: TreeNode, problems: Fr1Error
     return undefined;
   }
   const axes = readAxes(node, fail);
+  if (problems.length > before) return undefined;
   const include = readList(node, 'include', fail);
   const exclude = readList(node, 'exclude', fail);
-  if (problems.length > before) return undefined;
 
   let drafts: Draft[] = axes.length === 0 ? [] : [{ axisValues: new Map(), values: new Map() }];
   if (axes.reduce((product, { items }) => product * items.length, 1) > MAX_CELLS) {

@@ -95,6 +95,15 @@ class TreeBuilder {
     if (isAlias(node)) return this.#alias(node.source, start, end);
     if (isScalar(node)) {
       const value = node.value;
+      if (typeof value === 'number' && /^[-+]?0\d/.test(node.source ?? '')) {
+        return this.#fail(
+          'YAML_UNSUPPORTED',
+          `${node.source} is ${value} in YAML 1.2, but another number in YAML 1.1`,
+          start,
+          end,
+          'leave out the leading zero, or write quotes around a text',
+        );
+      }
       if (value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') {
         const written = { source: this.#source, start, end };
         return { kind: 'scalar', value, at, written, folder: this.#source.folder };
@@ -227,6 +236,17 @@ function syntaxProblem(error: YAMLParseError, source: Source): Fr1Error {
     return new Fr1Error('YAML_MULTIPLE_DOCUMENTS', 'a second YAML document starts here', {
       at: source.position(start, start + 3),
       hint: 'a pipeline is one document: remove what follows, or put it into another file',
+    });
+  }
+  if (/call stack/i.test(error.message)) {
+    // How deep it got depends on the stack: the line is all that can be said.
+    return new Fr1Error('YAML_SYNTAX', 'values are nested too deeply', { at: source.position(start - at.col + 1) });
+  }
+  const quote = /closing (['"])quote/.exec(error.message)?.[1];
+  if (quote !== undefined) {
+    return new Fr1Error('YAML_SYNTAX', `a text that starts with ${quote} has no closing ${quote}`, {
+      at,
+      hint: 'look above for the line where the text starts',
     });
   }
   if (source.text.slice(start - 1, start + 2) === '${{') {

@@ -15,7 +15,9 @@ export function readOutputs(node: TreeNode | undefined, file: string, problems: 
     const absolute = path.resolve(folder, key);
     const wrong = placeProblem(key, absolute, file, outputs);
     if (wrong !== undefined) problems.push(new Fr1Error('OUTPUT_PATH_INVALID', wrong, { at: keyAt }));
-    if (from === undefined || from.kind === 'failed') continue;
+    // The document schema tells of what is neither text nor a mapping.
+    const isTold = from?.kind === 'scalar' && typeof from.value !== 'string';
+    if (from === undefined || from.kind === 'failed' || isTold) continue;
     if (from.kind !== 'ref') {
       const isCells = from.kind === 'seq' && from.items.some(({ kind }) => kind === 'ref');
       const message = isCells

@@ -174,7 +174,11 @@ function problemOf(violation: Violation, subject: SchemaSubject): Fr1Error {
     }
     case 'artifact': {
       const wanted = (violation.schema as string[]).join(' or ');
-      const hint = 'give an output of a stage, ${{ stages.name.outputs.name }}, or the path of a folder';
+      const [cell] = Array.isArray(violation.data) ? violation.data.filter(isArtifactRef) : [];
+      const hint =
+        cell === undefined
+          ? 'give an output of a stage, ${{ stages.name.outputs.name }}, or the path of a folder'
+          : `name one of the cells, e.g. \${{ stages['${cell.stage}'].outputs.${cell.output} }}`;
       return make('VALUE_TYPE', `${name} takes an artifact of type ${wanted}${is}`, node.at, hint);
     }
     case 'enum':
@@ -281,9 +285,15 @@ function purposeHint(violation: ErrorObject): string | undefined {
 }
 
 function typeHint(violation: ErrorObject): string | undefined {
-  const wantsNumber = typeNames(violation).some((name) => name.endsWith('number'));
-  if (wantsNumber && typeof violation.data === 'string' && violation.data.trim() !== '') {
-    return Number.isFinite(Number(violation.data)) ? 'write the number without quotes' : undefined;
+  const types = typeNames(violation);
+  const { data } = violation;
+  if (typeof data === 'string' && data.trim() !== '' && types.some((name) => name.endsWith('number'))) {
+    if (Number.isFinite(Number(data))) return 'write the number without quotes';
+    if (/^[-+]?\d[\d_]*(?:\.\d+)?$/.test(data)) return 'YAML 1.2 has no _ in numbers: leave it out';
+    return undefined;
+  }
+  if (typeof data === 'string' && types.includes(TYPE_NAMES['boolean']!) && /^(?:y|n|yes|no|on|off)$/i.test(data)) {
+    return `in YAML 1.2 ${data} is a text: write ${/^(?:y|yes|on)$/i.test(data) ? 'true' : 'false'}`;
   }
   if (violation.data === null) return 'give it a value, or remove the key';
   return undefined;
