@@ -15,12 +15,12 @@ const PLAIN: SamplingOptions = {
 };
 
 /** How often each token is drawn. */
-function counts(options: Partial<SamplingOptions>, row: readonly number[], draws: number, seen: number[] = []) {
+function counts(options: Partial<SamplingOptions>, row: readonly number[], draws: number) {
   const sampler = new Sampler({ ...PLAIN, ...options }, row.length);
   const stream = new RandomStream('sampler', JSON.stringify(options));
   const result = new Array<number>(row.length).fill(0);
   const given = Float32Array.from(row);
-  for (let i = 0; i < draws; i++) result[sampler.pick(given, stream, seen)]!++;
+  for (let i = 0; i < draws; i++) result[sampler.pick(given, stream)]!++;
   expect(Array.from(given)).toEqual(Array.from(Float32Array.from(row)));
   return result;
 }
@@ -42,14 +42,23 @@ const LONG = (() => {
   return weights.map((weight) => weight / sum);
 })();
 
-function softmax(logits: readonly number[]): number[] {
-  const weights = logits.map((logit) => Math.exp(logit));
-  const sum = weights.reduce((a, b) => a + b, 0);
-  return weights.map((weight) => weight / sum);
-}
-
 /** 0.999 quantiles of chi-square by degrees of freedom. */
 const QUANTILE: Readonly<Record<number, number>> = { 1: 10.8, 2: 13.8, 4: 18.5, 5: 20.5, 19: 43.8, 39: 72.1 };
+
+/** The token that a search over the sorted row gives for a uniform number. */
+function searched(row: readonly number[], uniform: number, topK: number, topP: number): number {
+  const order = row.map((_, v) => v).sort((a, b) => row[b]! - row[a]! || a - b);
+  const kept = order.slice(0, topK || row.length).filter((v) => row[v]! > 0);
+  const mass = topK ? kept.reduce((sum, v) => sum + row[v]!, 0) : 1;
+  let sum = 0;
+  const fewest = kept.filter((v, i) => {
+    const isKept = i === 0 || topP === 1 || sum < topP * mass;
+    if (isKept) sum += row[v]!;
+    return isKept;
+  });
+  let left = uniform * sum;
+  return fewest.find((v) => (left -= row[v]!) < 0) ?? fewest.at(-1)!;
+}
 
 describe('Sampler', () => {
   it('draws tokens as often as their probabilities say', () => {
@@ -61,11 +70,17 @@ describe('Sampler', () => {
     expect(counts({ temperature: 0 }, [0.1, 0.4, 0.4, 0.1], 3)).toEqual([0, 3, 0, 0]);
   });
 
-  it('leaves the temperature of probabilities to the graph', () => {
-    expect(new Sampler({ ...PLAIN, temperature: 0.5 }, 4)).toMatchObject({
-      scores: 'probabilities',
-      inverseTemperature: 2,
+  it('asks the graph for what the options need, and for no softmax where only the likeliest token counts', () => {
+    const ruleOf = (options: Partial<SamplingOptions>) => new Sampler({ ...PLAIN, ...options }, 4).rule;
+    const plain = { kind: 'probabilities', hasPenalty: false, hasBans: false, hasTemperature: false };
+    expect(ruleOf({})).toEqual(plain);
+    expect(ruleOf({ temperature: 0.5, bannedTokenIds: [1] })).toEqual({
+      ...plain,
+      hasBans: true,
+      hasTemperature: true,
     });
+    expect(ruleOf({ temperature: 0, repetitionPenalty: 1.1 })).toEqual({ ...plain, kind: 'logits', hasPenalty: true });
+    expect(new Sampler({ ...PLAIN, temperature: 0.5 }, 4).inverseTemperature).toBe(2);
     expect(new Sampler({ ...PLAIN, temperature: 0 }, 4).inverseTemperature).toBe(1);
   });
 
@@ -99,34 +114,31 @@ describe('Sampler', () => {
     expect(chiSquare(counts({ topK: 30, topP: 600 / 765 }, LONG, 20_000), renormalised)).toBeLessThan(QUANTILE[19]!);
   });
 
+  it.each([
+    ['one bucket', 1e-6],
+    ['many buckets', 3],
+    ['mostly one token', 30],
+  ])('draws from a row of 2000 tokens in %s what a search over all of them gives', (_, spread) => {
+    const stream = new RandomStream('rows', spread);
+    for (let round = 0; round < 60; round++) {
+      const weights = Array.from({ length: 2000 }, () => Math.exp(spread * stream.normal()));
+      const sum = weights.reduce((a, b) => a + b, 0);
+      const row = Array.from(Float32Array.from(weights, (weight) => weight / sum));
+      const topK = [0, 1, 7, 900][round % 4]!;
+      const topP = [1, 0.99, 0.5, 0.05][Math.floor(round / 4) % 4]!;
+      const uniform = stream.uniform();
+      const fixed = { uniform: () => uniform } as RandomStream;
+      if (topK === 0 && topP === 1) continue;
+      const got = new Sampler({ ...PLAIN, topK, topP }, 2000).pick(Float32Array.from(row), fixed);
+      expect(got, `round ${round}`).toBe(searched(row, uniform, topK, topP));
+    }
+  });
+
   it('never draws a token without probability, nor one past the end of a sum below 1', () => {
     const sampler = new Sampler(PLAIN, 4);
     const almostOne = { uniform: () => 1 - 2 ** -53 } as RandomStream;
-    expect(sampler.pick(Float32Array.of(0.25, 0.25, 0.25, 0), almostOne, [])).toBe(2);
-    expect(sampler.pick(Float32Array.of(0, 0.5, 0.5, 0), { uniform: () => 0 } as RandomStream, [])).toBe(1);
-  });
-
-  it('divides positive and multiplies negative logits of seen tokens by the penalty, each once', () => {
-    const logits = [1, 0.9, -1, -1.2, 0];
-    const penalised = [0.5, 0.9, -2, -1.2, 0];
-    const options = { repetitionPenalty: 2 };
-    expect(new Sampler({ ...PLAIN, ...options }, 5).scores).toBe('logits');
-    expect(chiSquare(counts(options, logits, 20_000, [0, 2]), softmax(penalised))).toBeLessThan(QUANTILE[4]!);
-    expect(counts({ ...options, temperature: 0 }, logits, 1)).toEqual([1, 0, 0, 0, 0]);
-    expect(counts({ ...options, temperature: 0 }, logits, 1, [0, 2])).toEqual([0, 1, 0, 0, 0]);
-  });
-
-  it('applies penalty, bans, temperature, top-k and top-p to logits in this order', () => {
-    const logits = [1, 0.9, 3, 0.4, 0];
-    const options = { repetitionPenalty: 2, temperature: 0.5, bannedTokenIds: [2], topK: 3, topP: 0.9 };
-    // Penalised and halved temperature: 1, 1.8, banned, 0.8, 0; top-3 are 1, 0, 3 with shares 0.55, 0.25, 0.2.
-    const [a, b, c] = softmax([1, 1.8, 0.8]) as [number, number, number];
-    expect(a + b).toBeLessThan(0.9);
-    expect(chiSquare(counts(options, logits, 20_000, [0]), [a, b, 0, c, 0])).toBeLessThan(QUANTILE[2]!);
-    const narrower = { ...options, topP: 0.75 };
-    expect(chiSquare(counts(narrower, logits, 20_000, [0]), [a / (a + b), b / (a + b), 0, 0, 0])).toBeLessThan(
-      QUANTILE[1]!,
-    );
+    expect(sampler.pick(Float32Array.of(0.25, 0.25, 0.25, 0), almostOne)).toBe(2);
+    expect(sampler.pick(Float32Array.of(0, 0.5, 0.5, 0), { uniform: () => 0 } as RandomStream)).toBe(1);
   });
 
   it('puts bans into the bias that the graph adds', () => {
@@ -136,7 +148,7 @@ describe('Sampler', () => {
 
   it.each([{}, { temperature: 0 }, { topP: 0.5 }, { repetitionPenalty: 1.1 }])('refuses NaN with %j', (options) => {
     const row = new Float32Array(4).fill(Number.NaN);
-    expect(() => new Sampler({ ...PLAIN, ...options }, 4).pick(row, new RandomStream(1), [])).toThrow(
+    expect(() => new Sampler({ ...PLAIN, ...options }, 4).pick(row, new RandomStream(1))).toThrow(
       expect.objectContaining({ code: 'SCORES_NOT_FINITE' }),
     );
   });

@@ -1,6 +1,7 @@
 /**
- * Draws tokens on the host from the probabilities (or, with a repetition penalty, the logits) of one step. One uniform
- * number per token, so that equal streams give equal tokens however sequences are batched.
+ * Draws tokens from a row of probabilities, or takes the likeliest from a row of logits. The graph has done before what
+ * concerns all tokens alike: repetition penalty, bans, temperature, softmax. One uniform number per token, so that equal
+ * streams give equal tokens however sequences are batched.
  */
 import { Fr1Error } from '../../errors/fr1-error.ts';
 import type { RandomStream } from '../random.ts';
@@ -9,153 +10,173 @@ import type { SamplingOptions } from './types.ts';
 /** Added to the logits of banned tokens; their probability is then exactly 0. */
 const BANNED = -1e9;
 
-/** Likeliest tokens found by repeated search before the other candidates are sorted. */
-const MAX_SEARCHES = 8;
-
 /** Above every token id; times 2^32 it is still below 2^53. */
 const TOKEN_RANGE = 2 ** 21;
 
-/** What the graph must put out for a sampler. */
-export type Scores = 'probabilities' | 'logits';
+/** Positive floats are ordered like their bits: the exponent and four bits below it make 16 buckets per power of two. */
+const BUCKET_SHIFT = 19;
+const BUCKETS = 2 ** (32 - BUCKET_SHIFT);
+const FIRST_NOT_FINITE = 0x7f800000 >>> BUCKET_SHIFT;
+
+/** What the graph makes of the logits. */
+export interface ScoreRule {
+  /** Softmax of the logits, or the logits themselves where only the largest counts. */
+  readonly kind: 'probabilities' | 'logits';
+  /** Whether logits of tokens that were seen are penalised. */
+  readonly hasPenalty: boolean;
+  /** Whether a bias is added that bans tokens. */
+  readonly hasBans: boolean;
+  /** Whether the logits are multiplied by the inverse temperature. */
+  readonly hasTemperature: boolean;
+}
+
+/** Equal rules have equal keys. */
+export function ruleKey({ kind, hasPenalty, hasBans, hasTemperature }: ScoreRule): string {
+  const parts = [hasPenalty && 'penalty', hasBans && 'bans', hasTemperature && 'temperature', kind];
+  return parts.filter(Boolean).join('-');
+}
 
 export class Sampler {
-  /** The repetition penalty differs by sequence, so it needs logits; else the graph makes probabilities. */
-  readonly scores: Scores;
+  readonly rule: ScoreRule;
   /** Added to the logits [V]. */
   readonly logitBias: Float32Array;
   /** 1 / temperature; 1 for greedy sampling. */
   readonly inverseTemperature: number;
+  /** Of logits of tokens that were seen. */
+  readonly penalty: number;
   readonly #options: SamplingOptions;
   readonly #vocabulary: number;
   readonly #isRestricted: boolean;
-  /** Probabilities of a row that is changed while sampling [V]. */
-  readonly #scratch: Float32Array;
-  /** The same memory as integers. */
-  readonly #bits: Uint32Array;
+  /** Probability and tokens in every bucket of a row. */
+  readonly #mass = new Float64Array(BUCKETS);
+  readonly #count = new Int32Array(BUCKETS);
   readonly #keys: Float64Array;
-  /** Likeliest tokens and their probabilities, falling. */
-  readonly #kept: Int32Array;
-  readonly #probability: Float64Array;
 
   /** @throws SAMPLING_INVALID for options outside their ranges */
   constructor(options: SamplingOptions, vocabulary: number) {
     checkOptions(options, vocabulary);
     this.#options = options;
     this.#vocabulary = vocabulary;
-    this.scores = options.repetitionPenalty === 1 ? 'probabilities' : 'logits';
     this.inverseTemperature = options.temperature === 0 ? 1 : 1 / options.temperature;
+    this.penalty = options.repetitionPenalty;
+    this.rule = {
+      kind: options.temperature === 0 ? 'logits' : 'probabilities',
+      hasPenalty: options.repetitionPenalty !== 1,
+      hasBans: options.bannedTokenIds.length > 0,
+      hasTemperature: this.inverseTemperature !== 1,
+    };
     this.logitBias = new Float32Array(vocabulary);
     for (const id of options.bannedTokenIds) this.logitBias[id] = BANNED;
     this.#isRestricted = options.topP < 1 || (options.topK > 0 && options.topK < vocabulary);
-    this.#scratch = new Float32Array(vocabulary);
-    this.#bits = new Uint32Array(this.#scratch.buffer);
-    this.#keys = new Float64Array(vocabulary);
-    this.#kept = new Int32Array(vocabulary);
-    this.#probability = new Float64Array(vocabulary);
+    this.#keys = new Float64Array(this.#isRestricted ? vocabulary : 0);
   }
 
   /**
    * One token.
    *
-   * @param row probabilities or logits, as `scores` asks [V]
-   * @param seen tokens of the prompt and the completion so far; read only with a repetition penalty
+   * @param row probabilities or logits, as `rule.kind` asks [V]
    * @throws SCORES_NOT_FINITE
    */
-  pick(row: Float32Array, stream: RandomStream, seen: Iterable<number>): number {
-    const probabilities = this.scores === 'logits' ? this.#fromLogits(row, seen) : row;
-    if (this.#options.temperature === 0) return argmax(probabilities);
+  pick(row: Float32Array, stream: RandomStream): number {
+    if (this.rule.kind === 'logits') return argmax(row);
     const uniform = stream.uniform();
-    return this.#isRestricted ? this.#pickRestricted(probabilities, uniform) : walk(probabilities, uniform);
-  }
-
-  #fromLogits(logits: Float32Array, seen: Iterable<number>): Float32Array {
-    const { repetitionPenalty } = this.#options;
-    const scores = this.#scratch;
-    scores.set(logits);
-    for (const id of seen) scores[id] = penalise(logits[id]!, repetitionPenalty);
-    let highest = Number.NEGATIVE_INFINITY;
-    for (let v = 0; v < scores.length; v++) {
-      const score = (scores[v]! + this.logitBias[v]!) * this.inverseTemperature;
-      scores[v] = score;
-      if (score > highest) highest = score;
-    }
-    let sum = 0;
-    for (let v = 0; v < scores.length; v++) {
-      const weight = Math.exp(scores[v]! - highest);
-      scores[v] = weight;
-      sum += weight;
-    }
-    for (let v = 0; v < scores.length; v++) scores[v] = scores[v]! / sum;
-    return scores;
-  }
-
-  /** Draws among the top-k tokens, and of those the fewest that reach top-p of their mass. */
-  #pickRestricted(probabilities: Float32Array, uniform: number): number {
-    const { topK, topP } = this.#options;
-    const keepsAll = topK === 0 || topK >= this.#vocabulary;
-    // Top-p is a share of what top-k leaves, so the search may stop at it only where top-k leaves all.
-    let count = this.#likeliest(probabilities, keepsAll ? this.#vocabulary : topK, keepsAll ? topP : 1);
-    let mass = 0;
-    for (let i = 0; i < count; i++) mass += this.#probability[i]!;
-    if (topP < 1) {
-      const wanted = keepsAll ? topP : topP * mass;
-      mass = 0;
-      let fewest = 0;
-      while (fewest < count && (fewest === 0 || mass < wanted)) mass += this.#probability[fewest++]!;
-      count = fewest;
-    }
-    let left = uniform * mass;
-    for (let i = 0; i < count; i++) {
-      left -= this.#probability[i]!;
-      if (left < 0) return this.#kept[i]!;
-    }
-    return this.#kept[count - 1]!;
+    return this.#isRestricted ? this.#pickRestricted(row, uniform) : walk(row, uniform);
   }
 
   /**
-   * Fills `#kept` and `#probability` with the likeliest tokens, falling, the smaller id first where they are equal, until
-   * there are `limit` or they reach `mass`; returns how many.
+   * Draws among the top-k tokens, and of those the fewest that reach top-p of their mass, in falling order of probability
+   * and the smaller id first where they are equal. Tokens are counted by buckets of similar probability, of which only
+   * those are sorted in which a limit or the draw falls.
    */
-  #likeliest(probabilities: Float32Array, limit: number, mass: number): number {
-    const kept = this.#kept;
-    const found = this.#probability;
-    const rest = this.#scratch;
-    if (rest !== probabilities) rest.set(probabilities);
-    let count = 0;
-    let sum = 0;
-    const isEnough = () => count === limit || (count > 0 && sum >= mass);
-    for (let search = 0; search < MAX_SEARCHES && !isEnough(); search++) {
-      const best = argmax(rest);
-      const probability = rest[best]!;
-      if (probability <= 0 && count > 0) return count;
-      kept[count] = best;
-      found[count++] = probability;
-      sum += probability;
-      rest[best] = 0;
+  #pickRestricted(probabilities: Float32Array, uniform: number): number {
+    const { topK, topP } = this.#options;
+    const top = this.#fillBuckets(probabilities);
+    const keepsAll = topK === 0 || topK >= this.#vocabulary;
+    // Top-p is a share of what top-k leaves, and of 1 where that is all.
+    const mass = keepsAll ? 1 : this.#reach(probabilities, top, topK, Infinity).mass;
+    const kept = this.#reach(probabilities, top, keepsAll ? Infinity : topK, topP < 1 ? topP * mass : Infinity);
+    let left = uniform * kept.mass;
+    let tokens = 0;
+    for (let bucket = top; bucket >= 0; bucket--) {
+      const count = this.#count[bucket]!;
+      if (count === 0) continue;
+      const isLast = tokens + count >= kept.tokens;
+      if (!isLast && left >= this.#mass[bucket]!) {
+        left -= this.#mass[bucket]!;
+        tokens += count;
+        continue;
+      }
+      const most = Math.min(count, kept.tokens - tokens);
+      this.#sortBucket(probabilities, bucket);
+      let token = 0;
+      for (let i = 0; i < most; i++) {
+        const next = this.#sortedToken(count, i);
+        const probability = probabilities[next]!;
+        if (probability <= 0 && i > 0) break;
+        token = next;
+        left -= probability;
+        if (left < 0) break;
+      }
+      return token;
     }
-    if (isEnough()) return count;
-
-    // Positive floats are ordered like their bits, so one number carries probability and token and sorts without a
-    // comparison function. Tokens below the floor add up to less than what top-p leaves out.
-    const floor = limit === this.#vocabulary ? (1 - mass) / this.#vocabulary : 0;
-    let candidates = 0;
-    for (let v = 0; v < rest.length; v++) {
-      if (rest[v]! > floor) this.#keys[candidates++] = this.#bits[v]! * TOKEN_RANGE + (TOKEN_RANGE - 1 - v);
-    }
-    const sorted = this.#keys.subarray(0, candidates).sort();
-    for (let i = candidates - 1; i >= 0 && !isEnough(); i--) {
-      const token = TOKEN_RANGE - 1 - (sorted[i]! % TOKEN_RANGE);
-      kept[count] = token;
-      found[count++] = rest[token]!;
-      sum += rest[token]!;
-    }
-    return count;
+    throw notNumbers();
   }
-}
 
-/** transformers' RepetitionPenaltyLogitsProcessor for one logit. */
-function penalise(logit: number, penalty: number): number {
-  return logit < 0 ? logit * penalty : logit / penalty;
+  /** Sums up a row by buckets; returns the highest that has a token. */
+  #fillBuckets(probabilities: Float32Array): number {
+    const mass = this.#mass.fill(0);
+    const count = this.#count.fill(0);
+    const bits = new Uint32Array(probabilities.buffer, probabilities.byteOffset, probabilities.length);
+    for (let v = 0; v < bits.length; v++) {
+      const bucket = bits[v]! >>> BUCKET_SHIFT;
+      count[bucket] = count[bucket]! + 1;
+      mass[bucket] = mass[bucket]! + probabilities[v]!;
+    }
+    let top = BUCKETS - 1;
+    while (top > 0 && count[top] === 0) top--;
+    if (top >= FIRST_NOT_FINITE) throw notNumbers();
+    return top;
+  }
+
+  /** The fewest likeliest tokens that are `limit` or have `wanted` together: how many, and their mass. */
+  #reach(probabilities: Float32Array, top: number, limit: number, wanted: number): { tokens: number; mass: number } {
+    let tokens = 0;
+    let mass = 0;
+    for (let bucket = top; bucket >= 0; bucket--) {
+      const count = this.#count[bucket]!;
+      if (count === 0) continue;
+      if (tokens + count < limit && mass + this.#mass[bucket]! < wanted) {
+        tokens += count;
+        mass += this.#mass[bucket]!;
+        continue;
+      }
+      this.#sortBucket(probabilities, bucket);
+      for (let i = 0; i < count; i++) {
+        if (tokens > 0 && (tokens >= limit || mass >= wanted)) break;
+        mass += probabilities[this.#sortedToken(count, i)]!;
+        tokens++;
+      }
+      if (tokens >= limit || mass >= wanted) break;
+    }
+    return { tokens, mass };
+  }
+
+  /** Puts the tokens of a bucket into `#keys`, rising in probability; one number carries both and needs no comparator. */
+  #sortBucket(probabilities: Float32Array, bucket: number): void {
+    const bits = new Uint32Array(probabilities.buffer, probabilities.byteOffset, probabilities.length);
+    let found = 0;
+    for (let v = 0; v < bits.length; v++) {
+      if (bits[v]! >>> BUCKET_SHIFT === bucket) {
+        this.#keys[found++] = bits[v]! * TOKEN_RANGE + (TOKEN_RANGE - 1 - v);
+      }
+    }
+    this.#keys.subarray(0, found).sort();
+  }
+
+  /** The i-th likeliest of the sorted bucket, which has `count` tokens. */
+  #sortedToken(count: number, i: number): number {
+    return TOKEN_RANGE - 1 - (this.#keys[count - 1 - i]! % TOKEN_RANGE);
+  }
 }
 
 /** The first of the largest values. */

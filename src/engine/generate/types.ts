@@ -41,7 +41,7 @@ export interface Completion {
   readonly tokenIds: readonly number[];
   /**
    * Of each token at the sampling temperature with banned tokens left out, before top-k and top-p; null with a repetition
-   * penalty.
+   * penalty and at temperature 0, where no probabilities are computed.
    */
   readonly logProbs: readonly number[] | null;
   readonly finishReason: 'stop' | 'length';

@@ -31,6 +31,7 @@ import { PastMatMul } from './past-mat-mul.ts';
 import { Reciprocal } from './reciprocal.ts';
 import { ReduceMean } from './reduce-mean.ts';
 import { ReduceSum } from './reduce-sum.ts';
+import { RepetitionPenalty } from './repetition-penalty.ts';
 import { Reshape } from './reshape.ts';
 import { RmsNorm } from './rms-norm.ts';
 import { RotaryEmbedding } from './rotary-embedding.ts';
@@ -424,6 +425,18 @@ export const OPERATOR_CASES: Readonly<Record<OperatorType, readonly OperatorCase
       data: { ids: indices([4, 0, 4, 2]) },
       build: ([table], { ids }) => Embedding(table!, ids!),
       reference: ([table]) => [4, 0, 4, 2].flatMap((id) => Array.from(table!.data.subarray(id * 3, id * 3 + 3))),
+    },
+  ],
+  RepetitionPenalty: [
+    {
+      title: 'divides positive and multiplies negative logits of seen tokens, each once',
+      inputs: [[2, 5]],
+      data: {
+        seen: { dtype: 'int32', shape: [2, 3], data: Int32Array.of(0, 3, 3, 4, 4, 4) },
+        penalty: { dtype: 'float32', shape: [1], data: Float32Array.of(1.25) },
+      },
+      build: ([logits], { seen, penalty }) => RepetitionPenalty(logits!, seen!, penalty!),
+      reference: ([logits]) => logits!.data.map((x, i) => ([0, 3, 9].includes(i) ? (x < 0 ? x * 1.25 : x / 1.25) : x)),
     },
   ],
   DropoutMask: [

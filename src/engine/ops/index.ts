@@ -25,6 +25,7 @@ import { PAST_MAT_MUL } from './past-mat-mul.ts';
 import { RECIPROCAL } from './reciprocal.ts';
 import { REDUCE_MEAN } from './reduce-mean.ts';
 import { REDUCE_SUM } from './reduce-sum.ts';
+import { REPETITION_PENALTY } from './repetition-penalty.ts';
 import { RESHAPE } from './reshape.ts';
 import { RMS_NORM } from './rms-norm.ts';
 import { ROTARY_EMBEDDING } from './rotary-embedding.ts';
@@ -67,6 +68,7 @@ export const OPERATORS = [
   RECIPROCAL,
   REDUCE_MEAN,
   REDUCE_SUM,
+  REPETITION_PENALTY,
   RESHAPE,
   RMS_NORM,
   ROTARY_EMBEDDING,

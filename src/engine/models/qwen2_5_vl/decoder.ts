@@ -8,7 +8,7 @@
  * Named sizes: B prompts of T tokens (prefill); S sequences with P cached time steps (decode).
  */
 import type { Graph, Value } from '../../autodiff/graph.ts';
-import type { Scores } from '../../generate/sampler.ts';
+import type { ScoreRule } from '../../generate/sampler.ts';
 import { ModelGraph, type WeightLayout } from '../../nn/model-graph.ts';
 import { CachedAttention } from '../../ops/cached-attention.ts';
 import { Reshape } from '../../ops/reshape.ts';
@@ -25,7 +25,7 @@ import type { VisionLayoutKind } from './vision.ts';
 export function prefillGraph(
   config: Qwen25VLConfig,
   visionKind: VisionLayoutKind | null,
-  scores: Scores,
+  rule: ScoreRule,
   layout?: WeightLayout,
 ): GenerationGraph {
   const graph = new ModelGraph(layout);
@@ -34,12 +34,12 @@ export function prefillGraph(
     outputs[`k${layer}`] = Transpose(k, [2, 0, 1, 3]);
     outputs[`v${layer}`] = Transpose(v, [2, 0, 1, 3]);
   });
-  outputs['scores'] = scoresOf(graph, logits, scores);
+  outputs['scores'] = scoresOf(graph, logits, rule);
   return { graph, outputs };
 }
 
 /** One token of every sequence to the scores of the next [S, V], and its keys and values [S, K, D]. */
-export function decodeGraph(config: Qwen25VLConfig, scores: Scores, layout?: WeightLayout): GenerationGraph {
+export function decodeGraph(config: Qwen25VLConfig, rule: ScoreRule, layout?: WeightLayout): GenerationGraph {
   const { headDim, numKeyValueHeads: groups } = config.text;
   const graph = new ModelGraph(layout);
   const ids = graph.input('ids', 'int32', ['S']);
@@ -55,7 +55,7 @@ export function decodeGraph(config: Qwen25VLConfig, scores: Scores, layout?: Wei
     outputs[`v${layer}`] = Reshape(v, ['S', groups, headDim]);
     return CachedAttention(q, k, v, pastK, pastV, mask);
   });
-  outputs['scores'] = scoresOf(graph, textHead(graph, config, hidden), scores);
+  outputs['scores'] = scoresOf(graph, textHead(graph, config, hidden), rule);
   return { graph, outputs };
 }
 

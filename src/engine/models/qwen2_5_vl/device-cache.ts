@@ -11,7 +11,7 @@
  */
 import { multiplyDims } from '../../autodiff/dim.ts';
 import { Graph, type Value } from '../../autodiff/graph.ts';
-import type { Scores } from '../../generate/sampler.ts';
+import type { ScoreRule } from '../../generate/sampler.ts';
 import { ModelGraph, type WeightLayout } from '../../nn/model-graph.ts';
 import { Add } from '../../ops/add.ts';
 import { Concat } from '../../ops/concat.ts';
@@ -43,7 +43,7 @@ function cacheNames({ numHiddenLayers }: Sizes): string[] {
 export function devicePrefillGraph(
   config: Qwen25VLConfig,
   visionKind: VisionLayoutKind | null,
-  scores: Scores,
+  rule: ScoreRule,
   layout?: WeightLayout,
 ): GenerationGraph {
   const graph = new ModelGraph(layout);
@@ -52,7 +52,7 @@ export function devicePrefillGraph(
     outputs[`k${layer}`] = k;
     outputs[`v${layer}`] = v;
   });
-  outputs['scores'] = scoresOf(graph, logits, scores);
+  outputs['scores'] = scoresOf(graph, logits, rule);
   return { graph, outputs };
 }
 
@@ -97,7 +97,7 @@ export function joinGraph({ text }: Qwen25VLConfig): GenerationGraph {
 }
 
 /** One token of every slot to the scores of the next [S, V]; the cache's tensors come out with it (`next:k0`, ...). */
-export function deviceDecodeGraph(config: Qwen25VLConfig, scores: Scores, layout?: WeightLayout): GenerationGraph {
+export function deviceDecodeGraph(config: Qwen25VLConfig, rule: ScoreRule, layout?: WeightLayout): GenerationGraph {
   const { headDim: width, numKeyValueHeads: groups, numAttentionHeads: heads } = config.text;
   const graph = new ModelGraph(layout);
   const ids = graph.input('ids', 'int32', ['S']);
@@ -121,7 +121,7 @@ export function deviceDecodeGraph(config: Qwen25VLConfig, scores: Scores, layout
     const weights = Softmax(Add(products, mask));
     return Reshape(MatMul(weights, Reshape(nextV, ['S', groups, 'C', width])), ['S', heads, 1, width]);
   });
-  outputs['scores'] = scoresOf(graph, textHead(graph, config, hidden), scores);
+  outputs['scores'] = scoresOf(graph, textHead(graph, config, hidden), rule);
   return { graph, outputs };
 }
 

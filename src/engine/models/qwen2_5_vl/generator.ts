@@ -7,7 +7,7 @@
  */
 import { createHash } from 'node:crypto';
 import { Fr1Error } from '../../../errors/fr1-error.ts';
-import { Sampler } from '../../generate/sampler.ts';
+import { ruleKey, Sampler } from '../../generate/sampler.ts';
 import type {
   Completion,
   GenerationOptions,
@@ -18,7 +18,7 @@ import type {
 } from '../../generate/types.ts';
 import { type Feeds, Program, type SessionSource } from '../../program.ts';
 import { RandomStream } from '../../random.ts';
-import type { Tensor } from '../../tensor.ts';
+import { int32, type Tensor } from '../../tensor.ts';
 import type { ModelWeights } from '../../weights/model-weights.ts';
 import { buildBatch, type Row } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
@@ -117,6 +117,7 @@ class QwenGenerator implements Generator {
   ): Promise<Completion[][]> {
     signal?.throwIfAborted();
     const sampler = new Sampler(sampling, this.#config.text.vocabSize);
+    const { rule } = sampler;
     const prompts = requests.map((request, index) => readPrompt(this.#config, request, index));
     const results = requests.map((): Completion[] => []);
     const total = requests.length * sampling.samplesPerRequest;
@@ -128,7 +129,7 @@ class QwenGenerator implements Generator {
         onProgress?.(done, total);
       });
       for (const { prompt, child, tokens, logProbs, finishReason } of chunk) {
-        const known = sampler.scores === 'probabilities' ? logProbs : null;
+        const known = rule.kind === 'probabilities' && !rule.hasPenalty ? logProbs : null;
         results[prompt.index]![child] = { tokenIds: tokens, logProbs: known, finishReason: finishReason! };
       }
     }
@@ -202,10 +203,10 @@ class QwenGenerator implements Generator {
     const cache = await this.#openCache(chunk.length, longest, maxNewTokens, memory);
 
     const accept = (sequence: Sequence, scores: Float32Array): boolean => {
-      const token = sampler.pick(scores, sequence.stream, sequence.seen);
+      const token = sampler.pick(scores, sequence.stream);
       sequence.tokens.push(token);
-      if (sampler.scores === 'logits') sequence.seen.add(token);
-      else sequence.logProbs.push(Math.log(scores[token]!));
+      if (sampler.rule.hasPenalty) sequence.seen.add(token);
+      if (sampler.rule.kind === 'probabilities') sequence.logProbs.push(Math.log(scores[token]!));
       if (stops.has(token)) sequence.finishReason = 'stop';
       else if (sequence.tokens.length === maxNewTokens) sequence.finishReason = 'length';
       return sequence.finishReason !== null;
@@ -249,6 +250,10 @@ class QwenGenerator implements Generator {
         {
           ...fixed,
           ...cache.feeds(),
+          ...seenFeeds(
+            sampler,
+            slots.map(({ seen }) => seen),
+          ),
           ids: { dtype: 'int32', shape: [count], data: ids.subarray(0, count) },
           cos: { dtype: 'float32', shape: [count, 1, half], data: cos.subarray(0, count * half) },
           sin: { dtype: 'float32', shape: [count, 1, half], data: sin.subarray(0, count * half) },
@@ -317,7 +322,11 @@ class QwenGenerator implements Generator {
       const isOnDevice = cache instanceof DeviceCache;
       const program = await this.#prefillProgram(isOnDevice, kind, sampler);
       const into = isOnDevice ? cache.promptTensors(...batch.shape) : {};
-      const feeds = { ...(await this.#fixedFeeds(program, sampler)), ...batch.feeds };
+      const seen = seenFeeds(
+        sampler,
+        part.map(({ first }) => chunk[first]!.seen),
+      );
+      const feeds = { ...(await this.#fixedFeeds(program, sampler)), ...batch.feeds, ...seen };
       const prefilled = await program.run(feeds, { into, signal });
       if (isOnDevice) {
         const lengths = part.map(({ prompt }) => prompt.request.inputIds.length);
@@ -336,17 +345,17 @@ class QwenGenerator implements Generator {
     }
   }
 
-  async #prefillProgram(isOnDevice: boolean, kind: VisionLayoutKind | null, { scores }: Sampler): Promise<Runnable> {
-    if (this.#layered) return this.#layered.prefill(kind, scores);
-    return this.#program(`${isOnDevice ? 'device-' : ''}prefill:${kind}:${scores}`, () =>
-      (isOnDevice ? devicePrefillGraph : prefillGraph)(this.#config, kind, scores, this.#weights),
+  async #prefillProgram(isOnDevice: boolean, kind: VisionLayoutKind | null, { rule }: Sampler): Promise<Runnable> {
+    if (this.#layered) return this.#layered.prefill(kind, rule);
+    return this.#program(`${isOnDevice ? 'device-' : ''}prefill:${kind}:${ruleKey(rule)}`, () =>
+      (isOnDevice ? devicePrefillGraph : prefillGraph)(this.#config, kind, rule, this.#weights),
     );
   }
 
-  async #decodeProgram(isOnDevice: boolean, { scores }: Sampler): Promise<Runnable> {
-    if (this.#layered) return this.#layered.decode(scores);
-    return this.#program(`${isOnDevice ? 'device-' : ''}decode:${scores}`, () =>
-      (isOnDevice ? deviceDecodeGraph : decodeGraph)(this.#config, scores, this.#weights),
+  async #decodeProgram(isOnDevice: boolean, { rule }: Sampler): Promise<Runnable> {
+    if (this.#layered) return this.#layered.decode(rule);
+    return this.#program(`${isOnDevice ? 'device-' : ''}decode:${ruleKey(rule)}`, () =>
+      (isOnDevice ? deviceDecodeGraph : decodeGraph)(this.#config, rule, this.#weights),
     );
   }
 
@@ -363,6 +372,7 @@ class QwenGenerator implements Generator {
     const find = await this.#weights.finder(this.#source);
     const fixed: Record<string, Tensor> = {
       logit_bias: { dtype: 'float32', shape: [sampler.logitBias.length], data: sampler.logitBias },
+      penalty: { dtype: 'float32', shape: [1], data: Float32Array.of(sampler.penalty) },
       inverse_temperature: { dtype: 'float32', shape: [1], data: Float32Array.of(sampler.inverseTemperature) },
     };
     for (const { name } of program.feeds) {
@@ -383,6 +393,19 @@ class QwenGenerator implements Generator {
     }
     return program;
   }
+}
+
+/** The tokens seen by every sequence [N, Y], filled up with one of its own. */
+function seenFeeds({ rule }: Sampler, rows: readonly ReadonlySet<number>[]): Feeds {
+  if (!rule.hasPenalty) return {};
+  const width = rows.reduce((most, { size }) => Math.max(most, size), 0);
+  const seen = new Int32Array(rows.length * width);
+  for (const [row, tokens] of rows.entries()) {
+    const own = seen.subarray(row * width, (row + 1) * width);
+    own.set([...tokens]);
+    own.fill(own[0]!, tokens.size);
+  }
+  return { seen: int32([rows.length, width], seen) };
 }
 
 /** Checks a request. */

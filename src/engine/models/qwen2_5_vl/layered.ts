@@ -6,7 +6,7 @@
 import { Fr1Error } from '../../../errors/fr1-error.ts';
 import { backward } from '../../autodiff/backward.ts';
 import { Graph, type Value } from '../../autodiff/graph.ts';
-import type { Scores } from '../../generate/sampler.ts';
+import { ruleKey, type ScoreRule } from '../../generate/sampler.ts';
 import { attention } from '../../nn/attention.ts';
 import { CachedAttention } from '../../ops/cached-attention.ts';
 import { GatherRows } from '../../ops/gather-rows.ts';
@@ -119,7 +119,8 @@ export class LayeredModel {
   }
 
   /** Takes and gives what the prefill graph does. */
-  prefill(kind: VisionLayoutKind | null, scores: Scores): Runnable {
+  prefill(kind: VisionLayoutKind | null, rule: ScoreRule): Runnable {
+    const scores = this.#text.scores(rule);
     return this.#runnable(async (feeds, _, run) => {
       const result: Record<string, HostTensor> = {};
       let x = await this.#embedded(feeds, kind && (await this.#images(feeds, kind, run)).at(-1)!, run);
@@ -130,13 +131,14 @@ export class LayeredModel {
         result[`v${i}`] = out['v']!;
       }
       const rows = await this.#segments.run(this.#text.labelled, { ...feeds, x }, run);
-      const out = await this.#segments.run(this.#text.scores[scores], { ...feeds, x: rows['y']! }, run);
+      const out = await this.#segments.run(scores, { ...feeds, x: rows['y']! }, run);
       return { ...result, scores: out['scores']! };
     });
   }
 
   /** Takes and gives what the decode graph does; all outputs are written in place. */
-  decode(scores: Scores): Runnable {
+  decode(rule: ScoreRule): Runnable {
+    const scores = this.#text.scores(rule);
     return this.#runnable(async (feeds, into, run) => {
       let { y: x } = await this.#segments.run(this.#text.decodeEmbed, feeds, run);
       for (const [i, layer] of this.#text.decode.entries()) {
@@ -147,7 +149,7 @@ export class LayeredModel {
       }
       const rows = await this.#segments.run(this.#text.decodeNorm, { x: x! }, run);
       const last = { ...feeds, x: rows['y']! };
-      await this.#segments.run(this.#text.scores[scores], last, { ...run, into: { scores: into['scores']! } });
+      await this.#segments.run(scores, last, { ...run, into: { scores: into['scores']! } });
       return into;
     });
   }
@@ -379,7 +381,8 @@ interface TextSegments {
   readonly labelled: Segment;
   readonly head: Segment;
   readonly prefill: readonly Segment[];
-  readonly scores: Readonly<Record<Scores, Segment>>;
+  /** Gives the same segment for equal rules. */
+  scores(rule: ScoreRule): Segment;
   readonly decodeEmbed: Segment;
   readonly decode: readonly Segment[];
   readonly decodeNorm: Segment;
@@ -394,13 +397,19 @@ function textSegments(config: Qwen25VLConfig): TextSegments {
       layer: { built: 'model.layers.0.', fed: `model.layers.${i}.` },
       build,
     }));
-  const head = (scores: Scores): Segment => ({
-    kind: `scores-${scores}`,
-    build(graph) {
-      const x = graph.input('x', 'float32', ['N', hiddenSize]);
-      return { inputs: { x }, outputs: { scores: scoresOf(graph, textHead(graph, config, x), scores) } };
-    },
-  });
+  const scored = new Map<string, Segment>();
+  const scores = (rule: ScoreRule): Segment => {
+    const kind = `scores-${ruleKey(rule)}`;
+    const segment = scored.get(kind) ?? {
+      kind,
+      build(graph) {
+        const x = graph.input('x', 'float32', ['N', hiddenSize]);
+        return { inputs: { x }, outputs: { scores: scoresOf(graph, textHead(graph, config, x), rule) } };
+      },
+    };
+    scored.set(kind, segment);
+    return segment;
+  };
   return {
     embed: {
       kind: 'embed',
@@ -457,7 +466,7 @@ function textSegments(config: Qwen25VLConfig): TextSegments {
       });
       return { inputs: { x }, outputs };
     }),
-    scores: { logits: head('logits'), probabilities: head('probabilities') },
+    scores,
     decodeEmbed: {
       kind: 'decode-embed',
       build: (graph) => ({
