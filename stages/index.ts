@@ -7,6 +7,7 @@ import { exportStage } from './export/stage.ts';
 import { pretrainStage } from './pretrain/stage.ts';
 import { rewriteStage } from './rewrite/stage.ts';
 import { sftStage } from './sft/stage.ts';
+import { shellStage } from './shell/stage.ts';
 import { tapoStage } from './tapo/stage.ts';
 import { tripletsStage } from './triplets/stage.ts';
 
@@ -19,6 +20,7 @@ export const STAGES: readonly StageDefinition<any>[] = [
   pretrainStage,
   rewriteStage,
   sftStage,
+  shellStage,
   tapoStage,
   tripletsStage,
 ];

@@ -46,6 +46,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'src/pool/session-source.ts',
     'src/run/stage-api.ts',
     'src/run/load-schema.ts',
+    'src/run/run-command.ts',
   ],
 };
 
