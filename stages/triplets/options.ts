@@ -10,9 +10,21 @@ export interface TripletsOptions {
    */
   data: Artifact;
   /**
-   * The negative's class. similar: the one nearest in attributes, or in words of the name where attributes are unknown; random: any other.
+   * The negative's class. similar: the one nearest in attributes, or in words of the name where attributes are unknown; hierarchy: one that shares most groups (manufacturer and family, make, genus word, species); embedding: the one whose images look most alike to `model`; random: any other.
    */
-  negative: 'similar' | 'random';
+  negative: 'similar' | 'hierarchy' | 'embedding' | 'random';
+  /**
+   * For negative: hierarchy, a JSON file with the groups of each class, coarse before fine; the groups that the dataset tells where it is not given.
+   */
+  hierarchy?: Artifact;
+  /**
+   * For negative: embedding, the Qwen2.5-VL checkpoint whose vision tower looks at the images.
+   */
+  model?: Artifact;
+  /**
+   * as-is: images stay as they are; fr1's tapo gives each its own grid. anchor: positive and negative are resized to the size of their anchor, which trainers need that reuse the anchor's grid, such as the released code of Fine-R1.
+   */
+  sizes: 'as-is' | 'anchor';
   /**
    * Share of the triplets whose question offers four options, the nearest other classes among them. Fine-R1 offers none.
    */

@@ -4,9 +4,15 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readTripletData, writeDataset } from '../../src/artifacts/rows.ts';
 import type { ImageRow } from '../../src/artifacts/types.ts';
+import { loadImage } from '../../src/engine/image/load-image.ts';
+import { openRuntime } from '../../src/engine/session/open-runtime.ts';
+import type { Lease } from '../../src/pool/lease.ts';
 import { fakeArtifact, fakeContext } from '../testing/fake-context.ts';
+import { writeImage } from '../testing/images.ts';
+import { leaseOf, writeSquare, writeTinyModel } from '../testing/tiny-model.ts';
+import { mostSimilar } from './negative-classes.ts';
 import type { TripletsOptions } from './options.ts';
-import { mostSimilar, tripletsStage } from './stage.ts';
+import { tripletsStage } from './stage.ts';
 
 const CLASSES = {
   'Red Finch': { crown: 'red', tail: 'short', wings: 'grey' },
@@ -20,7 +26,11 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-async function imageData(shots: number, labels: readonly string[] = Object.keys(CLASSES)): Promise<ImageRow[]> {
+async function imageData(
+  shots: number,
+  labels: readonly string[] = Object.keys(CLASSES),
+  groups?: Readonly<Record<string, readonly string[]>>,
+): Promise<ImageRow[]> {
   const rows = labels.flatMap((label) =>
     Array.from({ length: shots }, (_, shot): ImageRow => {
       const id = `${label.replace(' ', '-')}-${shot}`;
@@ -30,13 +40,23 @@ async function imageData(shots: number, labels: readonly string[] = Object.keys(
   );
   mkdirSync(path.join(folder, 'images'), { recursive: true });
   for (const row of rows) writeFileSync(path.join(folder, row.image), row.id);
-  const info = { name: 'birds', superCategory: 'bird', split: 'train' as const, classes: labels };
+  const info = {
+    name: 'birds',
+    superCategory: 'bird',
+    split: 'train' as const,
+    classes: labels,
+    ...(groups && { groups }),
+  };
   await writeDataset(folder, info, rows);
   return rows;
 }
 
-async function triplets(options: Partial<TripletsOptions> = {}, seed = 1) {
-  using context = fakeContext(tripletsStage, { data: fakeArtifact('image-data', folder), ...options }, { seed });
+async function triplets(options: Partial<TripletsOptions> = {}, seed = 1, lease?: Lease) {
+  using context = fakeContext(
+    tripletsStage,
+    { data: fakeArtifact('image-data', folder), ...options },
+    { seed, ...(lease && { lease }) },
+  );
   const { metrics } = await tripletsStage.run(context);
   const output = context.outputs['data']!;
   const { rows, info } = await readTripletData(output);
@@ -114,5 +134,65 @@ describe('triplets', () => {
     await expect(triplets()).rejects.toMatchObject({ code: 'DATA_INSUFFICIENT' });
     await imageData(5, ['Red Finch']);
     await expect(triplets()).rejects.toMatchObject({ code: 'DATA_INSUFFICIENT' });
+  });
+
+  it('takes the negative from the class that shares most groups, as the data or a file tells', async () => {
+    const groups = { 'Red Finch': ['a', 'x'], 'Green Finch': ['b', 'x'], 'Red Kite': ['a', 'y'] };
+    await imageData(3, Object.keys(CLASSES), groups);
+    const negativesOf = async (options: Partial<TripletsOptions>) => {
+      const { rows } = await triplets({ negative: 'hierarchy', ...options });
+      return new Set(rows.filter(({ label }) => label === 'Red Finch').map(({ negativeLabel }) => negativeLabel));
+    };
+    expect(await negativesOf({})).toEqual(new Set(['Red Kite']));
+    const file = path.join(folder, 'groups.json');
+    writeFileSync(file, JSON.stringify({ 'Red Finch': ['f'], 'Green Finch': ['f'], 'Red Kite': ['k'] }));
+    expect(await negativesOf({ hierarchy: fakeArtifact('files', file) })).toEqual(new Set(['Green Finch']));
+    writeFileSync(file, JSON.stringify({ 'Red Finch': ['f'] }));
+    await expect(negativesOf({ hierarchy: fakeArtifact('files', file) })).rejects.toMatchObject({
+      code: 'DATA_ROW_INVALID',
+    });
+    await imageData(3);
+    await expect(negativesOf({})).rejects.toMatchObject({ code: 'DATA_INSUFFICIENT' });
+  });
+
+  it('takes the negative from the class that looks most alike to a checkpoint', async () => {
+    const rows = await imageData(2);
+    const colours = { 'Red Finch': [200, 20, 20], 'Green Finch': [20, 200, 20], 'Red Kite': [190, 30, 20] } as const;
+    for (const { image, label } of rows) {
+      await writeSquare(path.join(folder, image), colours[label as keyof typeof colours]);
+    }
+    const runtime = await openRuntime();
+    const model = path.join(folder, 'model');
+    mkdirSync(model);
+    await writeTinyModel(runtime, model);
+    const options = { negative: 'embedding', model: fakeArtifact('checkpoint', model) } as const;
+    const { rows: made } = await triplets(options, 1, leaseOf(runtime));
+    const negatives = new Map(made.map(({ label, negativeLabel }) => [label, negativeLabel]));
+    expect(negatives.get('Red Finch')).toBe('Red Kite');
+    expect(negatives.get('Red Kite')).toBe('Red Finch');
+  });
+
+  it('resizes positives and negatives to their anchors on request (Q23)', async () => {
+    const rows = await imageData(3);
+    for (const [i, { image }] of rows.entries())
+      await writeImage(path.join(folder, image), image, 20 + 4 * (i % 3), 30);
+    const sizesOf = async (sizes: TripletsOptions['sizes']) => {
+      using context = fakeContext(tripletsStage, { data: fakeArtifact('image-data', folder), sizes });
+      await tripletsStage.run(context);
+      const output = context.outputs['data']!;
+      const made = await readTripletData(output);
+      const size = async (image: string) => {
+        const { width, height } = await loadImage(path.join(output, image));
+        return `${width} x ${height}`;
+      };
+      return await Promise.all(
+        made.rows.map((row) => Promise.all([row.anchor, row.positive, row.negative].map((image) => size(image)))),
+      );
+    };
+    for (const [anchor, positive, negative] of await sizesOf('anchor')) {
+      expect([positive, negative]).toEqual([anchor, anchor]);
+    }
+    // Another image of the same class has another width here.
+    expect((await sizesOf('as-is')).every(([anchor, positive]) => anchor !== positive)).toBe(true);
   });
 });

@@ -1,13 +1,12 @@
 /** One vector per image from the vision tower of a Qwen2.5-VL model; the language model is not read. */
 
+import { openModelFolder } from '../../adapters/model-folder.ts';
 import type { RgbImage } from '../../image/load-image.ts';
 import { ModelGraph } from '../../nn/model-graph.ts';
 import { Program, type SessionSource } from '../../program.ts';
 import type { HostTensor } from '../../tensor.ts';
-import { openCheckpoint } from '../../weights/checkpoint.ts';
 import { layoutKind, visionFeeds } from './batch.ts';
-import type { Qwen25VLConfig } from './config.ts';
-import { type ProcessedImage, processImage } from './image-processor.ts';
+import { processImage } from './image-processor.ts';
 import { openProcessor } from './processor.ts';
 import { type VisionLayoutKind, visionInputs, visionModel } from './vision.ts';
 import { visionLayout } from './vision-layout.ts';
@@ -18,57 +17,46 @@ export interface ImageEmbedder {
   release(): Promise<void>;
 }
 
-/** @throws CHECKPOINT_UNREADABLE, CHECKPOINT_MISMATCH, MODEL_CONFIG_INVALID, TOKENIZER_INVALID */
-export async function openImageEmbedder(source: SessionSource, checkpointDir: string): Promise<ImageEmbedder> {
-  const checkpoint = openCheckpoint(checkpointDir);
-  const { images: settings } = await openProcessor(checkpointDir);
-  const weights = new Map(
-    checkpoint.parameters
-      .filter(({ name }) => name.startsWith('visual.'))
-      .map(({ name }) => [name, checkpoint.readFloat32(name)]),
-  );
+/**
+ * NOTE: of a folder with an adapter the base is taken; adapters on the vision tower change nothing here.
+ *
+ * @throws CHECKPOINT_UNREADABLE, CHECKPOINT_MISMATCH, MODEL_CONFIG_INVALID, TOKENIZER_INVALID
+ */
+export async function openImageEmbedder(source: SessionSource, dir: string): Promise<ImageEmbedder> {
+  const { base } = openModelFolder(dir);
+  const { config } = base;
+  const { images: settings } = await openProcessor(base.dir);
+  const names = base.parameters.map(({ name }) => name).filter((name) => name.startsWith('visual.'));
+  const weights = new Map<string, HostTensor>(names.map((name) => [name, base.readFloat32(name)]));
   const programs = new Map<VisionLayoutKind, Promise<Program>>();
-  const programOf = (kind: VisionLayoutKind): Promise<Program> => {
-    const known = programs.get(kind) ?? compile(source, checkpoint.config, kind);
-    programs.set(kind, known);
-    return known;
+
+  const compile = (kind: VisionLayoutKind): Promise<Program> => {
+    const graph = new ModelGraph();
+    const inputs = visionInputs(graph, config.vision, kind);
+    const units = graph.scope('vision', () => visionModel(graph, config.vision, inputs));
+    return Program.compile(source, graph, { units }, { key: `embed:${kind}:${JSON.stringify(config.vision)}` });
   };
   return {
     async embed(image, signal) {
       const patches = processImage(image, settings);
-      return meanUnit(await run(patches, checkpoint.config, programOf, weights, signal));
+      const layout = visionLayout([patches.grid], config);
+      const kind = layoutKind(layout);
+      const compiled = programs.get(kind) ?? compile(kind);
+      programs.set(kind, compiled);
+      const program = await compiled;
+      const inputs = visionFeeds(config, [patches], layout);
+      const feeds = Object.fromEntries(
+        program.feeds.flatMap(({ name }) => {
+          const feed = inputs[name] ?? weights.get(name);
+          return feed === undefined ? [] : [[name, feed]];
+        }),
+      );
+      return meanUnit((await program.run(feeds, { signal }))['units']!);
     },
     async release() {
       for (const program of programs.values()) await (await program).release();
     },
   };
-}
-
-function compile(source: SessionSource, config: Qwen25VLConfig, kind: VisionLayoutKind): Promise<Program> {
-  const graph = new ModelGraph();
-  const units = graph.scope('vision', () =>
-    visionModel(graph, config.vision, visionInputs(graph, config.vision, kind)),
-  );
-  return Program.compile(source, graph, { units }, { key: `embed:${kind}:${JSON.stringify(config.vision)}` });
-}
-
-async function run(
-  image: ProcessedImage,
-  config: Qwen25VLConfig,
-  programOf: (kind: VisionLayoutKind) => Promise<Program>,
-  weights: ReadonlyMap<string, HostTensor>,
-  signal: AbortSignal | undefined,
-): Promise<HostTensor> {
-  const layout = visionLayout([image.grid], config);
-  const program = await programOf(layoutKind(layout));
-  const inputs = visionFeeds(config, [image], layout);
-  const feeds = Object.fromEntries(
-    program.feeds.flatMap(({ name }) => {
-      const feed = inputs[name] ?? weights.get(name);
-      return feed === undefined ? [] : [[name, feed] as const];
-    }),
-  );
-  return (await program.run(feeds, { signal }))['units']!;
 }
 
 /** Mean over the rows of [M, C]. */
