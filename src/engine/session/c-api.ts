@@ -150,6 +150,7 @@ class CApiRuntime implements Runtime {
       checkStatus(api.setIntraOpNumThreads(native, options.threads ?? this.threads), code, what);
       checkStatus(api.setInterOpNumThreads(native, 1), code, what);
       checkStatus(api.disableMemPattern(native), code, what);
+      if (options.keepsMemory === false) checkStatus(api.disableCpuMemArena(native), code, what);
       for (const [key, value] of Object.entries(configEntries(options))) {
         checkStatus(api.addSessionConfigEntry(native, key, value), code, `${what}, option ${key}`);
       }

@@ -37,6 +37,7 @@ const FUNCTIONS = {
   run: [9, P, [P, P, P, P, 'size_t', P, 'size_t', P]],
   createSessionOptions: [10, P, [P]],
   disableMemPattern: [17, P, [P]],
+  disableCpuMemArena: [19, P, [P]],
   setSessionLogId: [20, P, [P, 'str']],
   setSessionLogSeverityLevel: [22, P, [P, 'int']],
   setSessionGraphOptimizationLevel: [23, P, [P, 'int']],

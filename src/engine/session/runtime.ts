@@ -15,6 +15,11 @@ export interface SessionOptions {
   readonly deviceIndex?: number;
   /** @default the runtime's thread count */
   readonly threads?: number;
+  /**
+   * Whether the session keeps the memory of a run for its next one. Where it does not, memory is asked of the system and
+   * given back tensor by tensor: slower for small tensors, but sessions that take turns do not add up. @default true
+   */
+  readonly keepsMemory?: boolean;
   /** Folder that external-data initialisers are relative to. */
   readonly externalDataFolder?: string;
   readonly graphOptimization?: 'disabled' | 'basic' | 'extended' | 'all';

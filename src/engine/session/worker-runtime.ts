@@ -89,6 +89,7 @@ class WorkerRuntime implements Runtime {
       intraOpNumThreads: options.threads ?? this.threads,
       interOpNumThreads: 1,
       enableMemPattern: false,
+      enableCpuMemArena: options.keepsMemory ?? true,
       graphOptimizationLevel: options.graphOptimization ?? 'all',
       logId: name,
       logSeverityLevel: LOG_SEVERITY,

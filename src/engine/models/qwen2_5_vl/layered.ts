@@ -391,9 +391,10 @@ interface TextSegments {
 function textSegments(config: Qwen25VLConfig): TextSegments {
   const { text } = config;
   const { hiddenSize, headDim, numKeyValueHeads: groups } = text;
-  const eachLayer = (kind: string, build: Segment['build']): Segment[] =>
+  const eachLayer = (kind: string, build: Segment['build'], keepsMemory = false): Segment[] =>
     Array.from({ length: text.numHiddenLayers }, (_, i) => ({
       kind,
+      keepsMemory,
       layer: { built: 'model.layers.0.', fed: `model.layers.${i}.` },
       build,
     }));
@@ -402,6 +403,7 @@ function textSegments(config: Qwen25VLConfig): TextSegments {
     const kind = `scores-${ruleKey(rule)}`;
     const segment = scored.get(kind) ?? {
       kind,
+      keepsMemory: true,
       build(graph) {
         const x = graph.input('x', 'float32', ['N', hiddenSize]);
         return { inputs: { x }, outputs: { scores: scoresOf(graph, textHead(graph, config, x), rule) } };
@@ -474,21 +476,25 @@ function textSegments(config: Qwen25VLConfig): TextSegments {
         outputs: { y: tokenEmbeddings(graph, config, graph.input('ids', 'int32', ['S'])) },
       }),
     },
-    decode: eachLayer('decode', (graph) => {
-      const x = graph.input('x', 'float32', ['S', hiddenSize]);
-      const cos = graph.input('cos', 'float32', ['S', 1, headDim / 2]);
-      const sin = graph.input('sin', 'float32', ['S', 1, headDim / 2]);
-      const outputs: Record<string, Value> = {};
-      const mask = cacheMask(graph);
-      const pastK = graph.input('past_k', 'float32', ['P', 'S', groups, headDim]);
-      const pastV = graph.input('past_v', 'float32', ['P', 'S', groups, headDim]);
-      outputs['y'] = textLayer(graph, text, 0, x, { cos, sin }, (q, k, v) => {
-        outputs['k'] = Reshape(k, ['S', groups, headDim]);
-        outputs['v'] = Reshape(v, ['S', groups, headDim]);
-        return CachedAttention(q, k, v, pastK, pastV, mask);
-      });
-      return { inputs: { x }, outputs };
-    }),
+    decode: eachLayer(
+      'decode',
+      (graph) => {
+        const x = graph.input('x', 'float32', ['S', hiddenSize]);
+        const cos = graph.input('cos', 'float32', ['S', 1, headDim / 2]);
+        const sin = graph.input('sin', 'float32', ['S', 1, headDim / 2]);
+        const outputs: Record<string, Value> = {};
+        const mask = cacheMask(graph);
+        const pastK = graph.input('past_k', 'float32', ['P', 'S', groups, headDim]);
+        const pastV = graph.input('past_v', 'float32', ['P', 'S', groups, headDim]);
+        outputs['y'] = textLayer(graph, text, 0, x, { cos, sin }, (q, k, v) => {
+          outputs['k'] = Reshape(k, ['S', groups, headDim]);
+          outputs['v'] = Reshape(v, ['S', groups, headDim]);
+          return CachedAttention(q, k, v, pastK, pastV, mask);
+        });
+        return { inputs: { x }, outputs };
+      },
+      true,
+    ),
     decodeNorm: {
       kind: 'decode-norm',
       build(graph) {

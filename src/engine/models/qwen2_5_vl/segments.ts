@@ -22,6 +22,8 @@ export interface Segment {
   /** What graphs of this kind have in common; equal kinds over equally stored weights share a session. */
   readonly kind: string;
   /** Weights that begin with `built` in the graph begin with `fed` in the model. */
+  /** Whether its sessions keep their memory from run to run, for pieces that run for every token. @default false */
+  readonly keepsMemory?: boolean;
   readonly layer?: { readonly built: string; readonly fed: string };
   build(graph: ModelGraph): SegmentValues;
 }
@@ -197,7 +199,10 @@ export class Segments {
     const key = `qwen2_5_vl:${segment.kind}:${direction}:${signature}`;
     let program = this.#programs.get(key);
     if (!program) {
-      program = Program.compile(this.#source, graph, outputs, { key });
+      program = Program.compile(this.#source, graph, outputs, {
+        key,
+        session: { keepsMemory: segment.keepsMemory ?? false },
+      });
       this.#programs.set(key, program);
     }
     const ready = await program;
