@@ -108,6 +108,9 @@ export interface EvaluationInfo {
     readonly emptyCarLabel: string;
     readonly maxNewTokens: number;
     readonly temperature: number;
+    readonly topP: number;
+    /** 0: all. */
+    readonly topK: number;
     readonly repetitionPenalty: number;
   };
   readonly splits: readonly {

@@ -26,6 +26,8 @@ const INFO: EvaluationInfo = {
     emptyCarLabel: 'whole-label',
     maxNewTokens: 100,
     temperature: 0,
+    topP: 1,
+    topK: 0,
     repetitionPenalty: 1,
   },
   splits: [],

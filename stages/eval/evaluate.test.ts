@@ -62,7 +62,7 @@ interface FakeModel extends EvaluatedModel {
   readonly prompts: string[];
   readonly batches: number[];
   readonly requests: GenerationRequest[];
-  sampling?: SamplingOptions;
+  given?: SamplingOptions;
 }
 
 /** Token ids are bytes. The answer is made from what the picture shows; the generator fails at batch `failAt`. */
@@ -73,6 +73,7 @@ function fakeModel(answer: (shown: string, prompt: string) => string, failAt = N
     requests: [],
     stopTokenIds: [0],
     bannedTokenIds: [1],
+    sampling: { temperature: 0.3, topP: 0.8, topK: 5, repetitionPenalty: 1.1 },
     async encode(prompt, image) {
       const shown = decoder.decode(image);
       if (shown === 'broken') throw new Error('not a picture');
@@ -85,7 +86,7 @@ function fakeModel(answer: (shown: string, prompt: string) => string, failAt = N
         if (model.batches.length === failAt) throw new Error('power cut');
         model.batches.push(requests.length);
         model.requests.push(...requests);
-        model.sampling = sampling;
+        model.given = sampling;
         onProgress?.(requests.length, requests.length);
         return requests.map(({ inputIds }) => [
           { tokenIds: [...inputIds], logProbs: null, finishReason: 'stop' as const },
@@ -186,15 +187,20 @@ describe('evaluate()', () => {
     using context = fakeContext(stage, options(folder.path, changes));
     const model = fakeModel(rightAnswer);
     await evaluate(context, model);
-    expect(model.sampling).toMatchObject({
+    expect(model.given).toMatchObject({
       maxNewTokens: 50,
       temperature: 0.5,
       repetitionPenalty: 1.05,
+      // Not among the options, so as the model's generation_config.json says.
+      topP: 0.8,
+      topK: 5,
       stopTokenIds: [0],
       bannedTokenIds: [1],
       samplesPerRequest: 1,
     });
     expect(new Set(model.requests.map(({ seed }) => seed)).size).toBe(8);
+    const { info } = await readOutput(context);
+    expect(info.rules).toMatchObject({ temperature: 0.5, topP: 0.8, topK: 5, repetitionPenalty: 1.05 });
   });
 
   it.each([0, 1, 3])('ends with the same outputs when it is cut off before batch %i', async (failAt) => {

@@ -30,6 +30,8 @@ export interface EvaluatedModel {
   decode(tokenIds: readonly number[]): string;
   readonly stopTokenIds: readonly number[];
   readonly bannedTokenIds: readonly number[];
+  /** How the model answers where the options do not say. */
+  readonly sampling: Pick<SamplingOptions, 'temperature' | 'topP' | 'topK' | 'repetitionPenalty'>;
   readonly generator: Generator;
 }
 
@@ -66,7 +68,7 @@ export async function evaluate(context: StageContext<EvalOptions>, model: Evalua
   warnOfCutOutputs(context, rows);
 
   const metrics = await accuracyMetrics(rows);
-  await writePredictions(context.outputs['predictions']!, { info: evaluationInfo(context, splits), rows });
+  await writePredictions(context.outputs['predictions']!, { info: evaluationInfo(context, model, splits), rows });
   const file: MetricsFile = { version: 1, metrics };
   await writeFile(path.join(context.outputs['metrics']!, 'metrics.json'), `${JSON.stringify(file, null, 2)}\n`);
   return { metrics, tables: [accuracyTable(metrics, Object.keys(context.options.data), context.options.modes)] };
@@ -118,6 +120,10 @@ async function generateOutputs(
   const log = await OutputLog.open(context.state, items.map(itemKey), batchSize);
   if (log.outputs.length > 0) context.log(`continuing after ${log.outputs.length} of ${items.length} answers`);
   const sampling = samplingOptions(context.options, model);
+  const { temperature, topP, topK, repetitionPenalty } = sampling;
+  context.log(
+    `decoding: temperature ${temperature}, top-p ${topP}, top-k ${topK || 'all'}, repetition penalty ${repetitionPenalty}`,
+  );
   const tally = new RunningTally(context.options);
   log.outputs.forEach((output, index) => {
     tally.add(items[index]!, output);
@@ -147,13 +153,20 @@ function itemKey({ split, mode, row }: TestItem): string {
   return `${split}/${mode}/${row.id}`;
 }
 
+/** The model's own settings, and what the options say instead. */
+function decoding(options: EvalOptions, { sampling }: EvaluatedModel): EvaluatedModel['sampling'] {
+  return {
+    temperature: options.temperature ?? sampling.temperature,
+    topP: options.topP ?? sampling.topP,
+    topK: options.topK ?? sampling.topK,
+    repetitionPenalty: options.repetitionPenalty ?? sampling.repetitionPenalty,
+  };
+}
+
 function samplingOptions(options: EvalOptions, model: EvaluatedModel): SamplingOptions {
   return {
     maxNewTokens: options.maxNewTokens,
-    temperature: options.temperature,
-    topP: 1,
-    topK: 0,
-    repetitionPenalty: options.repetitionPenalty,
+    ...decoding(options, model),
     stopTokenIds: model.stopTokenIds,
     bannedTokenIds: model.bannedTokenIds,
     samplesPerRequest: 1,
@@ -241,7 +254,11 @@ function warnOfCutOutputs(context: StageContext<EvalOptions>, rows: readonly Spl
   context.warn(`${cut} of ${rows.length} outputs were cut off at ${limit} tokens (maxNewTokens)`);
 }
 
-function evaluationInfo(context: StageContext<EvalOptions>, splits: EvaluationInfo['splits']): EvaluationInfo {
+function evaluationInfo(
+  context: StageContext<EvalOptions>,
+  model: EvaluatedModel,
+  splits: EvaluationInfo['splits'],
+): EvaluationInfo {
   const { options, seed } = context;
   return {
     version: 1,
@@ -253,8 +270,7 @@ function evaluationInfo(context: StageContext<EvalOptions>, splits: EvaluationIn
       openFallback: options.openFallback,
       emptyCarLabel: options.emptyCarLabel,
       maxNewTokens: options.maxNewTokens,
-      temperature: options.temperature,
-      repetitionPenalty: options.repetitionPenalty,
+      ...decoding(options, model),
     },
     splits,
     model: options.model.digest,

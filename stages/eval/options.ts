@@ -53,13 +53,21 @@ export interface EvalOptions {
    */
   maxNewTokens: number;
   /**
-   * Sampling temperature; 0 always takes the likeliest token.
+   * Sampling temperature; 0 always takes the likeliest token. By default what generation_config.json of the model says.
    */
-  temperature: number;
+  temperature?: number;
   /**
-   * Penalty on tokens that occurred before; 1 is none.
+   * Samples among the fewest likeliest tokens with this probability together; by default what generation_config.json says, else 1.
    */
-  repetitionPenalty: number;
+  topP?: number;
+  /**
+   * Samples among this many likeliest tokens, 0 for all; by default what generation_config.json says, else 0.
+   */
+  topK?: number;
+  /**
+   * Penalty on tokens that occurred before; 1 is none. By default what generation_config.json says, else 1 (Qwen2.5-VL: 1.05, as in Fine-R1's evaluation).
+   */
+  repetitionPenalty?: number;
   /**
    * Items answered at a time. A larger batch is faster and needs more memory.
    */

@@ -10,7 +10,8 @@ export const evalStage = defineEvalStage(async (source, checkpointFolder) => {
   return {
     generator,
     stopTokenIds: processor.tokens.eos,
-    bannedTokenIds: processor.tokens.vision,
+    bannedTokenIds: processor.bannedTokens,
+    sampling: processor.sampling,
     async encode(prompt, image) {
       const processed = processImage(await loadImage(image), processor.images);
       const messages = [{ role: 'user' as const, content: `${IMAGE_MARKER}${prompt}` }];

@@ -45,7 +45,7 @@ export async function nativeTeacher(
         topK: 0,
         repetitionPenalty: 1,
         stopTokenIds: processor.tokens.eos,
-        bannedTokenIds: processor.tokens.vision,
+        bannedTokenIds: processor.bannedTokens,
         samplesPerRequest: 1,
       },
       { signal },

@@ -3,7 +3,6 @@ import { strayAdapterSettings, trainingOf } from '../../src/engine/adapters/choi
 import { createGenerator } from '../../src/engine/models/qwen2_5_vl/generator.ts';
 import { ImageCache, withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import { openTrainingModel } from '../../src/engine/models/qwen2_5_vl/open-training-model.ts';
-import type { Processor } from '../../src/engine/models/qwen2_5_vl/processor.ts';
 import { AdamW } from '../../src/engine/optim/adamw.ts';
 import { type Score, type TapoTask, trainTapo } from '../../src/engine/recipes/tapo.ts';
 import { informativeGroups } from '../../src/methods/group-filter.ts';
@@ -101,7 +100,7 @@ export const tapoStage = defineStage<TapoOptions>({
             topK: 0,
             repetitionPenalty: 1,
             stopTokenIds: processor.tokens.eos,
-            bannedTokenIds: bannedTokens(processor),
+            bannedTokenIds: processor.bannedTokens,
           },
           sharedNoise: switches.rolloutSeeds === 'shared',
           maxDraws: options.maxDraws,
@@ -221,10 +220,4 @@ function switchesOf(options: TapoOptions): MethodSwitches {
     ...(rewardRule && { rewardRule }),
     ...(lossNormalisation && { lossNormalisation }),
   });
-}
-
-/** Tokens of images, and ids beyond the tokenizer's that a padded vocabulary has. */
-function bannedTokens({ tokens, config, vocabSize }: Processor): number[] {
-  const padding = Array.from({ length: Math.max(0, config.text.vocabSize - vocabSize) }, (_, i) => vocabSize + i);
-  return [...tokens.vision, ...padding];
 }

@@ -10,6 +10,7 @@ import type { Tokenizer } from '@huggingface/tokenizers';
 import { Fr1Error } from '../../../errors/fr1-error.ts';
 import { isRecord, parseConfig, type Qwen25VLConfig } from './config.ts';
 import { type ImageSettings, parseImageSettings } from './image-processor.ts';
+import { type SamplingDefaults, samplingDefaults } from './sampling-defaults.ts';
 import { type ImageGrid, imageTokens } from './vision-layout.ts';
 
 /** Marks the place of an image in a user's text. */
@@ -51,6 +52,10 @@ export interface Processor {
   readonly tokens: TokenIds;
   /** Ids that the tokenizer knows are below this; the model's vocabulary may be padded beyond. */
   readonly vocabSize: number;
+  /** Tokens that no answer may have: those of images, and the padding of the model's vocabulary. */
+  readonly bannedTokens: readonly number[];
+  /** How generation_config.json says that the model answers. */
+  readonly sampling: SamplingDefaults;
   /** Token ids of plain text; special tokens in it are recognised, none are added. */
   encode(text: string): Int32Array;
   /**
@@ -93,6 +98,9 @@ export async function openProcessor(dir: string): Promise<Processor> {
     clean_up_tokenization_spaces: files.tokenizerConfig['clean_up_tokenization_spaces'] === true,
   };
 
+  const vocabSize = [...tokenizer.get_vocab(true).values()].reduce((highest, id) => Math.max(highest, id), -1) + 1;
+  const padding = Array.from({ length: Math.max(0, config.text.vocabSize - vocabSize) }, (_, i) => vocabSize + i);
+
   function encode(text: string): number[] {
     return text === '' ? [] : tokenizer.encode(text, { add_special_tokens: false }).ids;
   }
@@ -133,7 +141,9 @@ export async function openProcessor(dir: string): Promise<Processor> {
     config,
     images: parseImageSettings(files.images.json, files.images.path),
     tokens,
-    vocabSize: [...tokenizer.get_vocab(true).values()].reduce((highest, id) => Math.max(highest, id), -1) + 1,
+    vocabSize,
+    bannedTokens: [...tokens.vision, ...padding],
+    sampling: samplingDefaults(folder, files.generationConfig),
     encode: (text) => Int32Array.from(encode(text)),
     encodeChat(messages, images, { addGenerationPrompt }) {
       checkMarkers(messages, images);
