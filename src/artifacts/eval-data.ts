@@ -34,7 +34,7 @@ export async function readEvalData(folder: string): Promise<EvalData> {
 
 function evalRow(value: unknown): EvalRow | RowProblem {
   if (!isRecord(value)) return { problem: 'it is not an object' };
-  const { id, image, label, question, options } = value;
+  const { id, image, label, question, options, sourcePath } = value;
   const texts = { id, image, label, question };
   for (const [name, text] of Object.entries(texts)) {
     if (typeof text !== 'string' || text === '') return { problem: `"${name}" is not a text` };
@@ -42,5 +42,9 @@ function evalRow(value: unknown): EvalRow | RowProblem {
   if (!isStrings(options)) return { problem: '"options" is not a list of texts' };
   if (new Set(options).size !== options.length) return { problem: 'two of its options are the same' };
   if (!options.includes(label as string)) return { problem: `its label "${label}" is not among its options` };
-  return { ...(texts as Record<keyof typeof texts, string>), options };
+  return {
+    ...(texts as Record<keyof typeof texts, string>),
+    options,
+    ...(typeof sourcePath === 'string' && { sourcePath }),
+  };
 }

@@ -1,5 +1,5 @@
 /** Files with one JSON value per line. */
-import { readFile, writeFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { Fr1Error } from '../errors/fr1-error.ts';
 
 /** Turns a parsed line into a row, or says in a few words what is wrong with it. */
@@ -33,9 +33,20 @@ export async function readJsonLines<Row extends object>(file: string, parse: Row
   return rows;
 }
 
+/** Rows that are turned into text at once: the text of a large file is never in memory as a whole. */
+const ROWS_AT_ONCE = 1000;
+
 /** Writes one line per row. */
 export async function writeJsonLines(file: string, rows: readonly object[]): Promise<void> {
-  await writeFile(file, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  const handle = await open(file, 'w');
+  try {
+    for (let at = 0; at < rows.length; at += ROWS_AT_ONCE) {
+      const part = rows.slice(at, at + ROWS_AT_ONCE);
+      await handle.write(part.map((row) => `${JSON.stringify(row)}\n`).join(''));
+    }
+  } finally {
+    await handle.close();
+  }
 }
 
 /**

@@ -58,6 +58,8 @@ export interface EvalRow {
   readonly question: string;
   /** Four distinct labels, the right one among them, in the order in which the source lists them. */
   readonly options: readonly string[];
+  /** Path of the image as the source names it, where it does. */
+  readonly sourcePath?: string;
 }
 
 export interface TripletRow {
@@ -88,6 +90,10 @@ export interface PredictionRow {
   readonly answer: string | null;
   readonly correct: boolean;
   readonly strictlyCorrect: boolean;
+  /** Closed world: whether the answer is one of the options. */
+  readonly isOption?: boolean;
+  /** Open world: nearness in meaning to the label, relative to that of the super-category, in [0, 1]. */
+  readonly similarity?: number;
   /** Name of the test set, e.g. `unseen`. */
   readonly split?: string;
   readonly mode?: 'closed' | 'open';
@@ -99,7 +105,7 @@ export interface PredictionRow {
 export interface EvaluationInfo {
   readonly version: 1;
   readonly rules: {
-    /** Name and version of the prompt of each mode, e.g. `compact/closed@1`. */
+    /** Name and version of the prompt of each mode, e.g. `compact/closed@1`; `unknown` for answers given elsewhere, whose decoding is null. */
     readonly prompts: Readonly<Partial<Record<'closed' | 'open', string>>>;
     readonly optionOrder: string;
     readonly optionSeed: number;
@@ -107,11 +113,17 @@ export interface EvaluationInfo {
     readonly openFallback: string;
     readonly emptyCarLabel: string;
     readonly maxNewTokens: number;
-    readonly temperature: number;
-    readonly topP: number;
+    readonly temperature: number | null;
+    readonly topP: number | null;
     /** 0: all. */
-    readonly topK: number;
-    readonly repetitionPenalty: number;
+    readonly topK: number | null;
+    readonly repetitionPenalty: number | null;
+    /** Absent in evaluations before this was recorded. */
+    readonly set?: string;
+    readonly minPixels?: number | null;
+    readonly maxPixels?: number | null;
+    /** What texts were embedded with, or null without similarities. */
+    readonly similarity?: string | null;
   };
   readonly splits: readonly {
     readonly name: string;

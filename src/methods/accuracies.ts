@@ -1,7 +1,14 @@
 /**
  * Accuracies of a set of scored test items, by test set and mode, under the names that metrics have.
  */
-import { bootstrapMean, comparePaired, type Estimate, type Outcomes, type PairedComparison } from './statistics.ts';
+import {
+  bootstrapMean,
+  comparePaired,
+  type Estimate,
+  type Outcomes,
+  type PairedComparison,
+  shareEstimate,
+} from './statistics.ts';
 
 export interface ScoredItem {
   /** Name of the test set, e.g. `seen`. */
@@ -9,6 +16,8 @@ export interface ScoredItem {
   readonly mode: 'closed' | 'open';
   readonly correct: boolean;
   readonly strictlyCorrect: boolean;
+  readonly isOption?: boolean;
+  readonly similarity?: number;
 }
 
 /** A published metric and its strict counterpart. */
@@ -39,10 +48,7 @@ export function outcomes(items: readonly ScoredItem[], strictness: Strictness): 
 
 /** Right or wrong per stratum, with 95 % interval. */
 export async function accuracy(strata: readonly Outcomes[]): Promise<Estimate> {
-  return bootstrapMean(
-    strata.map((stratum) => stratum.map(Number)),
-    BOOTSTRAP,
-  );
+  return shareEstimate(strata, BOOTSTRAP);
 }
 
 /** Paired comparison of two models on the same items, per stratum. */
@@ -52,7 +58,8 @@ export async function pairedAccuracies(a: readonly Outcomes[], b: readonly Outco
 
 /**
  * `<split>_<mode>` for every test set and `<mode>` for the unweighted mean of its test sets, each also with `_strict`;
- * accuracies are in [0, 1].
+ * `..._outside`, the share of answers that are none of the options; and `<split>_similarity` with `similarity`, where answers
+ * have one. All are in [0, 1].
  */
 export async function accuracyMetrics(items: readonly ScoredItem[]): Promise<Record<string, Estimate>> {
   const metrics: Record<string, Estimate> = {};
@@ -65,6 +72,36 @@ export async function accuracyMetrics(items: readonly ScoredItem[]): Promise<Rec
       }
       metrics[`${mode}${suffix}`] = await accuracy(strata);
     }
+    Object.assign(metrics, await outsideMetrics(mode, splits), await similarityMetrics(splits));
+  }
+  return metrics;
+}
+
+/** Shares of closed-world answers that are none of the options, under names that end in `_outside`. */
+async function outsideMetrics(
+  mode: ScoredItem['mode'],
+  splits: ReadonlyMap<string, readonly ScoredItem[]>,
+): Promise<Record<string, Estimate>> {
+  const groups = [...splits.values()];
+  if (!groups.every((items) => items.every(({ isOption }) => isOption !== undefined))) return {};
+  const strata = groups.map((items) => items.map(({ isOption }) => !isOption));
+  const metrics: Record<string, Estimate> = { [`${mode}_outside`]: await accuracy(strata) };
+  for (const [index, split] of [...splits.keys()].entries()) {
+    metrics[`${split}_${mode}_outside`] = await accuracy([strata[index]!]);
+  }
+  return metrics;
+}
+
+/** Means of the similarities. */
+async function similarityMetrics(
+  splits: ReadonlyMap<string, readonly ScoredItem[]>,
+): Promise<Record<string, Estimate>> {
+  const groups = [...splits.values()];
+  if (!groups.every((items) => items.every(({ similarity }) => similarity !== undefined))) return {};
+  const strata = groups.map((items) => items.map(({ similarity }) => similarity!));
+  const metrics: Record<string, Estimate> = { similarity: await bootstrapMean(strata, BOOTSTRAP) };
+  for (const [index, split] of [...splits.keys()].entries()) {
+    metrics[`${split}_similarity`] = await bootstrapMean([strata[index]!], BOOTSTRAP);
   }
   return metrics;
 }

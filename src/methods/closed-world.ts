@@ -21,6 +21,8 @@ export interface ClosedWorldScore {
   readonly correct: boolean;
   /** The answer equals the label and no other option. */
   readonly strictlyCorrect: boolean;
+  /** The answer equals one of the options. */
+  readonly isOption: boolean;
 }
 
 /**
@@ -31,7 +33,7 @@ export interface ClosedWorldScore {
  */
 export function scoreClosedWorld(item: ClosedWorldItem): ClosedWorldScore {
   const span = answerSpan(item.output);
-  if (span === null || span === '') return { answer: span, correct: false, strictlyCorrect: false };
+  if (span === null || span === '') return { answer: span, correct: false, strictlyCorrect: false, isOption: false };
   const answer = normalise(span);
   const label = normalise(item.label);
   const matches = item.options.filter((option) => normalise(option) === answer);
@@ -39,6 +41,7 @@ export function scoreClosedWorld(item: ClosedWorldItem): ClosedWorldScore {
     answer,
     correct: answer.includes(label),
     strictlyCorrect: answer === label && matches.length === 1,
+    isOption: matches.length > 0,
   };
 }
 

@@ -31,11 +31,12 @@ export type PromptName = keyof typeof PROMPTS;
 export type PromptUse = 'closed' | 'open' | 'rl';
 
 /** A set of prompts that belong together. */
-export type PromptFamily = 'compact' | 'fine-r1';
+export type PromptFamily = 'compact' | 'fine-r1' | 'answer-only';
 
 const FAMILIES = {
   compact: { closed: 'compact/closed@1', open: 'compact/open@1', rl: 'compact/rl@1' },
   'fine-r1': { closed: 'fine-r1/closed@1', open: 'fine-r1/open@1', rl: 'fine-r1/rl@1' },
+  'answer-only': { closed: 'fine-r1/closed@1', open: 'fine-r1/answer-only@1', rl: 'fine-r1/rl@1' },
 } as const satisfies Record<PromptFamily, Record<PromptUse, PromptName>>;
 
 /** The current prompt of a family for a use. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { RandomStream } from '../engine/random.ts';
-import { bootstrapMean, comparePaired, mcNemarExact, quantile } from './statistics.ts';
+import { bootstrapMean, comparePaired, mcNemarExact, quantile, shareEstimate, wilsonInterval } from './statistics.ts';
 
 const outcomes = (right: number, wrong: number): number[] => [
   ...new Array<number>(right).fill(1),
@@ -132,5 +132,41 @@ describe('comparePaired()', () => {
 
   it('refuses outcomes of different items', async () => {
     await expect(comparePaired([[true]], [[true, false]], { seed: 1 })).rejects.toThrow(RangeError);
+  });
+});
+
+describe('wilsonInterval()', () => {
+  it('agrees with the closed form', () => {
+    // Python 3, statistics.NormalDist().inv_cdf(0.975) in Wilson's formula.
+    const cases = [
+      [0, 10, 0, 0.2775327998628892],
+      [10, 10, 0.7224672001371107, 1],
+      [3, 10, 0.1077912674063, 0.6032218525388],
+    ] as const;
+    for (const [k, n, low, high] of cases) {
+      const interval = wilsonInterval(k, n);
+      expect(interval.low).toBeCloseTo(low, 7);
+      expect(interval.high).toBeCloseTo(high, 7);
+    }
+  });
+});
+
+describe('shareEstimate()', () => {
+  const options = { seed: 0, resamples: 500 };
+
+  it('has width where all items are right or all wrong', async () => {
+    const all = await shareEstimate([new Array(20).fill(true)], options);
+    expect(all).toMatchObject({ value: 1, high: 1, n: 20 });
+    expect(all.low).toBeCloseTo(0.8388748, 6);
+    expect((await shareEstimate([new Array(20).fill(false)], options)).high).toBeCloseTo(0.1611252, 6);
+    const mixed = await shareEstimate([new Array(20).fill(true), [true, false, true, false]], options);
+    expect(mixed.value).toBe(0.75);
+    expect(mixed.low).toBeLessThan(0.65);
+    expect(mixed.high).toBeGreaterThan(0.8);
+  });
+
+  it('is the bootstrap otherwise', async () => {
+    const outcomes = [true, false, true, true];
+    expect(await shareEstimate([outcomes], options)).toEqual(await bootstrapMean([outcomes.map(Number)], options));
   });
 });

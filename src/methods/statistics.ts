@@ -61,6 +61,58 @@ export async function bootstrapMean(
   return { value: value / samples.length, low: quantile(means, tail), high: quantile(means, 1 - tail), n };
 }
 
+/** 97.5 % quantile of the standard normal distribution. */
+const Z95 = 1.959963984540054;
+
+/**
+ * Wilson's 95 % score interval of a share: it has width also where all or none of the items succeed.
+ *
+ * @see Wilson 1927, doi:10.1080/01621459.1927.10502953
+ */
+export function wilsonInterval(successes: number, n: number): { readonly low: number; readonly high: number } {
+  const share = successes / n;
+  const z2 = Z95 ** 2;
+  const centre = (share + z2 / (2 * n)) / (1 + z2 / n);
+  const half = (Z95 / (1 + z2 / n)) * Math.sqrt((share * (1 - share)) / n + z2 / (4 * n * n));
+  return {
+    low: successes === 0 ? 0 : Math.max(0, centre - half),
+    high: successes === n ? 1 : Math.min(1, centre + half),
+  };
+}
+
+/**
+ * Share of successes, averaged over strata, with its 95 % interval: the bootstrap's, or, where a stratum has only
+ * successes or none, one put together from the strata's Wilson intervals, since resampling such a stratum tells nothing.
+ *
+ * @see Zou & Donner 2008, doi:10.1002/sim.3095, for the combination
+ */
+export async function shareEstimate(strata: readonly Outcomes[], options: BootstrapOptions): Promise<Estimate> {
+  const isUniform = (stratum: Outcomes) => stratum.every((outcome) => outcome === stratum[0]);
+  if (!strata.some(isUniform)) {
+    return bootstrapMean(
+      strata.map((stratum) => stratum.map(Number)),
+      options,
+    );
+  }
+  let value = 0;
+  let below = 0;
+  let above = 0;
+  for (const stratum of strata) {
+    const successes = stratum.filter(Boolean).length;
+    const share = successes / stratum.length;
+    const { low, high } = wilsonInterval(successes, stratum.length);
+    value += share / strata.length;
+    below += ((share - low) / strata.length) ** 2;
+    above += ((high - share) / strata.length) ** 2;
+  }
+  return {
+    value,
+    low: Math.max(0, value - Math.sqrt(below)),
+    high: Math.min(1, value + Math.sqrt(above)),
+    n: strata.reduce((sum, stratum) => sum + stratum.length, 0),
+  };
+}
+
 function resampledSum(sample: Float64Array, nextUint32: () => number): number {
   const size = sample.length;
   const scale = size / 2 ** 32;
@@ -138,7 +190,19 @@ export async function comparePaired(
       return Number(rightB) - Number(rightA);
     }),
   );
-  return { difference: await bootstrapMean(differences, options), pValue: mcNemarExact(onlyA, onlyB), onlyA, onlyB };
+  const difference = await differenceEstimate(differences, options);
+  return { difference, pValue: mcNemarExact(onlyA, onlyB), onlyA, onlyB };
+}
+
+/**
+ * Mean difference with its interval; where both sides agree on every item, as far to both sides as the share of items on
+ * which they differ may lie above 0.
+ */
+async function differenceEstimate(strata: readonly number[][], options: BootstrapOptions): Promise<Estimate> {
+  if (strata.some((stratum) => stratum.some((difference) => difference !== 0))) return bootstrapMean(strata, options);
+  const n = strata.reduce((sum, stratum) => sum + stratum.length, 0);
+  const { high } = wilsonInterval(0, n);
+  return { value: 0, low: -high, high, n };
 }
 
 /**

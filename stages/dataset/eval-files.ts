@@ -42,8 +42,9 @@ export async function importEvalFiles(context: StageContext<DatasetOptions>): Pr
       context.signal.throwIfAborted();
       const seen = await lookAt(image);
       await store.add(seen);
-      const { id, label, question, options } = image;
-      rows[index] = { id, image: seen.name, label, question, options };
+      const { id, label, question, options, content } = image;
+      const sourcePath = content.kind === 'file' ? { sourcePath: content.name } : {};
+      rows[index] = { id, image: seen.name, label, question, options, ...sourcePath };
       done++;
       if (done % 25 === 0 || done === total) context.progress({ done, total, unit: 'images' });
     });

@@ -190,6 +190,7 @@ describe('dataset of test items (fine-r1-eval)', () => {
         label: 'Robin',
         question: 'Which bird?',
         options: ['Robin', 'Gull', 'Kite', 'Rail'],
+        sourcePath: 'birds/a.jpg',
       },
     ]);
     writeFileSync(

@@ -2,28 +2,68 @@
 import type { SessionSource } from '../../src/engine/program.ts';
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import { loadStageSchema } from '../../src/run/load-schema.ts';
-import { defineStage, type StageDefinition } from '../../src/run/stage-api.ts';
+import { defineStage, type OptionProblem, type StageDefinition } from '../../src/run/stage-api.ts';
 import { type EvaluatedModel, evaluate } from './evaluate.ts';
 import type { EvalOptions } from './options.ts';
+import { rulesOf } from './rules.ts';
 
 /** A model that stays open until it is disposed of. */
 export type OpenedModel = EvaluatedModel & AsyncDisposable;
 
+/** Bounds on the area of resized images; the model folder's where they are not given. */
+export interface PixelBudget {
+  readonly minPixels: number | undefined;
+  readonly maxPixels: number | undefined;
+}
+
+function validate(options: EvalOptions): OptionProblem[] {
+  const problems: OptionProblem[] = [];
+  const { model, outputs, data, lists, similarity, minPixels, maxPixels } = options;
+  if ((model === undefined) === (outputs === undefined)) {
+    problems.push({
+      pointer: model === undefined ? '' : '/outputs',
+      message: 'either model or outputs must be given, and not both',
+      hint: 'model answers the questions; outputs are answers that exist already',
+    });
+  }
+  if (data === undefined && (outputs === undefined || lists === undefined)) {
+    problems.push({
+      pointer: '',
+      message: 'data is missing',
+      hint: 'give test sets by name; only outputs can do with lists instead',
+    });
+  } else if (data !== undefined && lists !== undefined) {
+    problems.push({ pointer: '/lists', message: 'lists only count where there is no data' });
+  }
+  if (similarity && (similarity.model === undefined) === (similarity.hub === undefined)) {
+    problems.push({ pointer: '/similarity', message: 'either model or hub must be given, and not both' });
+  }
+  if (minPixels !== undefined && maxPixels !== undefined && minPixels > maxPixels) {
+    problems.push({ pointer: '/minPixels', message: `minPixels is above maxPixels ${maxPixels}` });
+  }
+  return problems;
+}
+
 export function defineEvalStage(
-  openModel: (source: SessionSource, checkpointFolder: string) => Promise<OpenedModel>,
+  openModel: (source: SessionSource, checkpointFolder: string, pixels: PixelBudget) => Promise<OpenedModel>,
 ): StageDefinition<EvalOptions> {
   return defineStage<EvalOptions>({
     kind: 'eval',
     summary: 'Answers test questions with a model and scores closed- and open-world accuracy.',
-    version: 1,
+    version: 2,
     schema: loadStageSchema(import.meta.url),
     outputs: {
       predictions: { type: 'predictions', description: 'Every answer with its score.' },
       metrics: { type: 'metrics', description: 'Accuracies with 95 % intervals.' },
     },
-    resources: () => ({ device: true }),
+    resources: ({ model }) => ({ device: model !== undefined }),
+    validate,
     async run(context) {
-      await using model = await openModel(sourceOfLease(context.lease), context.options.model.path);
+      const { model: checkpoint } = context.options;
+      if (checkpoint === undefined) return evaluate(context, null);
+      const { minPixels, maxPixels } = rulesOf(context.options);
+      const pixels = { minPixels: minPixels ?? undefined, maxPixels: maxPixels ?? undefined };
+      await using model = await openModel(sourceOfLease(context.lease), checkpoint.path, pixels);
       return evaluate(context, model);
     },
   });

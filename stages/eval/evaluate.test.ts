@@ -116,7 +116,7 @@ describe('evaluate()', () => {
     expect(metrics!['closed']).toMatchObject({ value: 0.8, n: 15 });
     expect(Object.keys(metrics!).sort()).toEqual(
       ['closed', 'open', 'seen_closed', 'seen_open', 'unseen_closed', 'unseen_open']
-        .flatMap((name) => [name, `${name}_strict`])
+        .flatMap((name) => [name, `${name}_strict`, ...(name.endsWith('closed') ? [`${name}_outside`] : [])])
         .sort(),
     );
     expect(metrics!['seen_closed']!.low).toBeLessThan(0.8);

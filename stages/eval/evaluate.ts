@@ -6,9 +6,8 @@
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { readEvalData } from '../../src/artifacts/eval-data.ts';
 import { type SplitPrediction, writePredictions } from '../../src/artifacts/predictions.ts';
-import type { EvalRow, EvaluationInfo, MetricsFile } from '../../src/artifacts/types.ts';
+import type { EvaluationInfo, MetricsFile } from '../../src/artifacts/types.ts';
 import type { Completion, GenerationRequest, Generator, SamplingOptions } from '../../src/engine/generate/types.ts';
 import { RandomStream } from '../../src/engine/random.ts';
 import { isTurnDue, takeTurn } from '../../src/engine/turn.ts';
@@ -16,11 +15,16 @@ import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { accuracyMetrics, percentText } from '../../src/methods/accuracies.ts';
 import { scoreClosedWorld } from '../../src/methods/closed-world.ts';
 import { scoreOpenWorld } from '../../src/methods/open-world.ts';
-import { orderOptions, promptOf, renderPrompt } from '../../src/methods/prompts.ts';
+import { promptOf } from '../../src/methods/prompts.ts';
 import type { Estimate } from '../../src/methods/statistics.ts';
 import type { ReportTable, StageContext, StageResult } from '../../src/run/stage-api.ts';
+import { importOutputs, listsOfResults, modesOfResults } from './imported-outputs.ts';
+import { type Mode, planItems, readTestSets, type TestItem } from './items.ts';
 import type { EvalOptions } from './options.ts';
 import { type FinishedOutput, OutputLog } from './output-log.ts';
+import { type EvaluationRules, rulesOf } from './rules.ts';
+import { type ComparedTexts, withSimilarities } from './similarity.ts';
+import { openTextEmbedder } from './text-embedder.ts';
 
 /** A model as the evaluation uses it. */
 export interface EvaluatedModel {
@@ -35,80 +39,55 @@ export interface EvaluatedModel {
   readonly generator: Generator;
 }
 
-type Mode = EvalOptions['modes'][number];
-
-/** One question that the model is asked. */
-interface TestItem {
-  readonly split: string;
-  readonly mode: Mode;
-  readonly superCategory: string;
-  readonly row: EvalRow;
-  /** Absolute path. */
-  readonly imageFile: string;
-  /** In the order in which the prompt shows them. */
-  readonly options: readonly string[];
-  readonly prompt: string;
-}
-
 /**
- * Asks the model every question of every test set in every mode, scores the answers, and fills the outputs
- * `predictions` and `metrics`.
+ * Asks the model every question of every test set in every mode, or takes the answers that are given, scores them, and
+ * fills the outputs `predictions` and `metrics`.
  *
+ * @param model null where answers are given
  * @throws DATA_UNREADABLE, DATA_ROW_INVALID for faulty test data
  * @throws IMAGE_UNREADABLE naming the row of a broken image
  */
-export async function evaluate(context: StageContext<EvalOptions>, model: EvaluatedModel): Promise<StageResult> {
-  const { items, splits } = await planItems(context.options);
-  const outputs = await generateOutputs(context, model, items);
-  const rows: SplitPrediction[] = [];
+export async function evaluate(
+  context: StageContext<EvalOptions>,
+  model: EvaluatedModel | null,
+  openEmbedder: typeof openTextEmbedder = openTextEmbedder,
+): Promise<StageResult> {
+  const { options, signal } = context;
+  const rules = rulesOf(options);
+  const sets =
+    options.data === undefined ? await listsOfResults(options.outputs!, options.lists!) : await readTestSets(options);
+  const modes = options.outputs && options.data === undefined ? await answeredModes(context) : options.modes;
+  const { items, splits } = planItems(sets, { ...options, modes }, rules);
+  const outputs = model ? await generateOutputs(context, model, items) : await importOutputs(options.outputs!, items);
+  let rows: SplitPrediction[] = [];
   for (const [index, item] of items.entries()) {
-    rows.push(scored(item, outputs[index]!, context.options));
+    rows.push(scored(item, outputs[index]!, rules));
     if (isTurnDue()) await takeTurn();
   }
-  warnOfCutOutputs(context, rows);
+  if (model) warnOfCutOutputs(context, rows);
+  let embedderName: string | null = null;
+  if (options.similarity) {
+    await using embedder = await openEmbedder(options.similarity);
+    embedderName = embedder.name;
+    const textsOf = (index: number) => comparedTexts(items[index]!, outputs[index]!, rules);
+    rows = await withSimilarities(rows, textsOf, embedder, signal, (done, total) =>
+      context.progress({ done, total, unit: 'texts', note: 'similarity' }),
+    );
+  }
 
   const metrics = await accuracyMetrics(rows);
-  await writePredictions(context.outputs['predictions']!, { info: evaluationInfo(context, model, splits), rows });
+  const info = evaluationInfo(context, model, rules, splits, embedderName);
+  await writePredictions(context.outputs['predictions']!, { info, rows });
   const file: MetricsFile = { version: 1, metrics };
   await writeFile(path.join(context.outputs['metrics']!, 'metrics.json'), `${JSON.stringify(file, null, 2)}\n`);
-  return { metrics, tables: [accuracyTable(metrics, Object.keys(context.options.data), context.options.modes)] };
-}
-
-async function planItems(options: EvalOptions): Promise<{ items: TestItem[]; splits: EvaluationInfo['splits'] }> {
-  const items: TestItem[] = [];
-  const splits: EvaluationInfo['splits'][number][] = [];
-  for (const [split, artifact] of Object.entries(options.data)) {
-    const { info, rows } = await readEvalData(artifact.path);
-    const chosen = chooseRows(rows, split, options);
-    if (chosen.length === 0) throw new Fr1Error('DATA_UNREADABLE', `the test set "${split}" has no rows`);
-    splits.push({ name: split, data: artifact.digest, superCategory: info.superCategory, items: chosen.length });
-    for (const mode of options.modes) {
-      for (const row of chosen) {
-        const shown =
-          mode === 'closed' ? orderOptions(row.options, options.optionOrder, options.optionSeed, row.id) : [];
-        items.push({
-          split,
-          mode,
-          superCategory: info.superCategory,
-          row,
-          imageFile: path.join(artifact.path, row.image),
-          options: shown,
-          prompt: renderPrompt(promptOf(options.prompts, mode), { question: row.question, options: shown }),
-        });
-      }
-    }
-  }
-  return { items, splits };
-}
-
-/** All rows, or a random choice of `limit` in file order: test files are often sorted by class. */
-function chooseRows(rows: readonly EvalRow[], split: string, { limit, optionSeed }: EvalOptions): readonly EvalRow[] {
-  if (limit === undefined || limit >= rows.length) return rows;
-  const indices = new RandomStream(optionSeed, 'limit', split).shuffled(rows.map((_, index) => index));
-  return indices
-    .slice(0, limit)
-    .sort((a, b) => a - b)
-    .map((index) => rows[index]!);
+  const tables = [
+    accuracyTable(
+      metrics,
+      splits.map(({ name }) => name),
+      modes,
+    ),
+  ];
+  return { metrics, tables };
 }
 
 async function generateOutputs(
@@ -119,12 +98,13 @@ async function generateOutputs(
   const { batchSize } = context.options;
   const log = await OutputLog.open(context.state, items.map(itemKey), batchSize);
   if (log.outputs.length > 0) context.log(`continuing after ${log.outputs.length} of ${items.length} answers`);
+  const rules = rulesOf(context.options);
   const sampling = samplingOptions(context.options, model);
   const { temperature, topP, topK, repetitionPenalty } = sampling;
   context.log(
     `decoding: temperature ${temperature}, top-p ${topP}, top-k ${topK || 'all'}, repetition penalty ${repetitionPenalty}`,
   );
-  const tally = new RunningTally(context.options);
+  const tally = new RunningTally(rules);
   log.outputs.forEach((output, index) => {
     tally.add(items[index]!, output);
   });
@@ -153,15 +133,18 @@ function itemKey({ split, mode, row }: TestItem): string {
   return `${split}/${mode}/${row.id}`;
 }
 
-/** The model's own settings, and what the options say instead. */
+/** The model's own settings, and what the options say instead; the released evaluation is greedy but keeps the penalty. */
 function decoding(options: EvalOptions, { sampling }: EvaluatedModel): EvaluatedModel['sampling'] {
   return {
-    temperature: options.temperature ?? sampling.temperature,
+    temperature: options.temperature ?? (options.set === 'reference' ? 0 : sampling.temperature),
     topP: options.topP ?? sampling.topP,
     topK: options.topK ?? sampling.topK,
     repetitionPenalty: options.repetitionPenalty ?? sampling.repetitionPenalty,
   };
 }
+
+/** Of answers that were given elsewhere. */
+const UNKNOWN_DECODING = { temperature: null, topP: null, topK: null, repetitionPenalty: null } as const;
 
 function samplingOptions(options: EvalOptions, model: EvaluatedModel): SamplingOptions {
   return {
@@ -188,47 +171,50 @@ function finishedOutput({ tokenIds, finishReason }: Completion, model: Evaluated
   return { output: model.decode(tokenIds), finishReason };
 }
 
-function scored(item: TestItem, { output, finishReason }: FinishedOutput, options: EvalOptions): SplitPrediction {
-  const { split, mode, row } = item;
-  const score = mode === 'closed' ? closedScore(item, output) : openScore(item, output, options);
-  return {
-    id: row.id,
-    split,
-    mode,
-    label: row.label,
-    ...(mode === 'closed' && { options: item.options }),
-    output,
-    answer: score.answer,
-    correct: score.correct,
-    strictlyCorrect: score.strictlyCorrect,
-    finishReason,
-  };
+function scored(item: TestItem, { output, finishReason }: FinishedOutput, rules: EvaluationRules): SplitPrediction {
+  const { split, mode, row, options } = item;
+  const common = { id: row.id, split, mode, label: row.label };
+  if (mode === 'closed') {
+    const { answer, correct, strictlyCorrect, isOption } = scoreClosedWorld({ output, label: row.label, options });
+    return { ...common, options, output, answer, correct, strictlyCorrect, isOption, finishReason };
+  }
+  const { answer, correct, strictlyCorrect } = openScore(item, output, rules);
+  return { ...common, output, answer, correct, strictlyCorrect, finishReason };
 }
 
-function closedScore({ row, options }: TestItem, output: string) {
-  return scoreClosedWorld({ output, label: row.label, options });
-}
-
-function openScore({ row, superCategory }: TestItem, output: string, options: EvalOptions) {
+function openScore({ row, superCategory }: TestItem, output: string, rules: EvaluationRules) {
   const standardFrom =
-    options.standardFrom === 'path'
-      ? ({ kind: 'path', imagePath: row.image } as const)
+    rules.standardFrom === 'path'
+      ? ({ kind: 'path', imagePath: row.sourcePath ?? row.image } as const)
       : ({ kind: 'super-category', word: superCategory } as const);
   return scoreOpenWorld(
     { output, label: row.label, standardFrom },
-    { fallback: options.openFallback, emptyCarLabel: options.emptyCarLabel },
+    { fallback: rules.openFallback, emptyCarLabel: rules.emptyCarLabel },
   );
+}
+
+/** What the similarity of an open-world answer is about. */
+function comparedTexts(item: TestItem, { output }: FinishedOutput, rules: EvaluationRules): ComparedTexts | null {
+  if (item.mode !== 'open') return null;
+  const { comparedText, standardWord } = openScore(item, output, rules);
+  return { text: comparedText, label: item.row.label, standardWord };
+}
+
+/** The modes that are asked for and that the result files answer. */
+async function answeredModes({ options }: StageContext<EvalOptions>): Promise<Mode[]> {
+  const answered = modesOfResults(options.outputs!);
+  return options.modes.filter((mode) => answered.has(mode));
 }
 
 /** Accuracy so far of the test set and mode that were last added to. */
 class RunningTally {
-  readonly #options: EvalOptions;
+  readonly #rules: EvaluationRules;
   #name = '';
   #right = 0;
   #asked = 0;
 
-  constructor(options: EvalOptions) {
-    this.#options = options;
+  constructor(rules: EvaluationRules) {
+    this.#rules = rules;
   }
 
   add(item: TestItem, output: FinishedOutput): void {
@@ -239,7 +225,7 @@ class RunningTally {
       this.#asked = 0;
     }
     this.#asked++;
-    if (scored(item, output, this.#options).correct) this.#right++;
+    if (scored(item, output, this.#rules).correct) this.#right++;
   }
 
   note(): string {
@@ -255,25 +241,27 @@ function warnOfCutOutputs(context: StageContext<EvalOptions>, rows: readonly Spl
 }
 
 function evaluationInfo(
-  context: StageContext<EvalOptions>,
-  model: EvaluatedModel,
+  { options, seed }: StageContext<EvalOptions>,
+  model: EvaluatedModel | null,
+  rules: EvaluationRules,
   splits: EvaluationInfo['splits'],
+  similarity: string | null,
 ): EvaluationInfo {
-  const { options, seed } = context;
   return {
     version: 1,
     rules: {
-      prompts: Object.fromEntries(options.modes.map((mode) => [mode, promptOf(options.prompts, mode)])),
-      optionOrder: options.optionOrder,
+      set: options.set,
+      prompts: Object.fromEntries(
+        options.modes.map((mode) => [mode, model ? promptOf(options.prompts, mode) : 'unknown']),
+      ),
       optionSeed: options.optionSeed,
-      standardFrom: options.standardFrom,
-      openFallback: options.openFallback,
-      emptyCarLabel: options.emptyCarLabel,
       maxNewTokens: options.maxNewTokens,
-      ...decoding(options, model),
+      ...(model ? decoding(options, model) : UNKNOWN_DECODING),
+      similarity,
+      ...rules,
     },
     splits,
-    model: options.model.digest,
+    model: (options.model ?? options.outputs!).digest,
     seed,
   };
 }
@@ -289,6 +277,12 @@ function accuracyTable(
     title: 'Accuracy, % [95 % interval]',
     columns: ['test set', ...modes],
     rows,
-    notes: modes.map((mode) => `strict, ${mode}: ${percentText(metrics[`${mode}_strict`]!)}`),
+    notes: [
+      ...modes.map((mode) => `strict, ${mode}: ${percentText(metrics[`${mode}_strict`]!)}`),
+      ...(metrics['closed_outside']
+        ? [`closed answers that are no option: ${percentText(metrics['closed_outside'])}`]
+        : []),
+      ...(metrics['similarity'] ? [`relative similarity x 100, open: ${percentText(metrics['similarity'])}`] : []),
+    ],
   };
 }
