@@ -128,6 +128,41 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
     });
 
   program
+    .command('runs')
+    .description('list the runs of a workspace, the latest first')
+    .option('-w, --workspace <dir>', 'as in `fr1 show`')
+    .option('-n, --last <n>', 'so many at most', positiveInteger, 20)
+    .option('--json', 'print JSON')
+    .action(async (options: RunsFlags) => {
+      const { runsCommand } = await import('./runs-command.ts');
+      setExitCode(await runsCommand(options, io));
+    });
+
+  program
+    .command('logs')
+    .description('print what a run, or one stage of it, has said')
+    .argument('[stage]', 'only this stage')
+    .option('-f, --follow', 'go on until the run ends')
+    .option('--run <run>', 'id of a run, the beginning of one, or `last`', 'last')
+    .option('-w, --workspace <dir>', 'as in `fr1 show`')
+    .action(async (stage: string | undefined, options: LogsFlags) => {
+      const { logsCommand } = await import('./logs-command.ts');
+      setExitCode(await logsCommand(stage, options, io));
+    });
+
+  program
+    .command('diff')
+    .description('compare two runs: options, inputs, outputs and metrics')
+    .argument('<before>', 'id of a run, or the beginning of one')
+    .argument('[after]', 'the other run', 'last')
+    .option('-w, --workspace <dir>', 'as in `fr1 show`')
+    .option('--json', 'print JSON')
+    .action(async (before: string, after: string, options: ShowFlags) => {
+      const { diffCommand } = await import('./diff-command.ts');
+      setExitCode(await diffCommand(before, after, options, io));
+    });
+
+  program
     .command('show')
     .description('print the metrics and tables of a run')
     .argument('[run]', 'id of a run, the beginning of one, or `last`', 'last')
@@ -268,6 +303,16 @@ export interface WorkspaceFlags {
 }
 
 export type ShowFlags = WorkspaceFlags;
+
+export interface RunsFlags extends ShowFlags {
+  readonly last: number;
+}
+
+export interface LogsFlags {
+  readonly workspace?: string;
+  readonly run: string;
+  readonly follow?: boolean;
+}
 
 export interface ReproFlags extends WorkspaceFlags {
   readonly into?: string;

@@ -61,6 +61,21 @@ export interface DeviceUsage {
   readonly share: number;
 }
 
+/** What is known of a stage before anything runs. */
+export interface StageSummary {
+  readonly name: string;
+  readonly kind: string;
+  /** Of the kind. */
+  readonly version: number;
+  readonly seed: number;
+  /** With defaults; an output of a stage, a local path and a secret stand as the user would write them. */
+  readonly options: Readonly<Record<string, unknown>>;
+  /** Method switches as they are used, by name; absent where the kind has none. */
+  readonly switches?: Readonly<Record<string, string>> | undefined;
+  /** Of a plugin: `name@version` of its package, or the digest of its files. */
+  readonly code?: string | undefined;
+}
+
 export type RunStatus = 'running' | 'done' | 'failed' | 'interrupted' | 'cut-off';
 
 /** Every event; `time` is added by the hub. */
@@ -74,13 +89,15 @@ export type RunEventBody =
       readonly workspace: string;
       readonly seed: number;
       readonly device: string;
-      readonly stages: readonly { readonly name: string; readonly kind: string }[];
+      readonly stages: readonly StageSummary[];
     }
   /** The stage's inputs are known and it has to run; it starts when a slot and, where needed, a device are free. */
   | {
       readonly type: 'stage-planned';
       readonly stage: string;
       readonly fingerprint: string;
+      /** Content digests by JSON pointer of the option. */
+      readonly inputs: Readonly<Record<string, string>>;
       readonly reason: RunReason;
       readonly needsDevice: boolean;
     }
@@ -88,6 +105,7 @@ export type RunEventBody =
       readonly type: 'stage-cached';
       readonly stage: string;
       readonly fingerprint: string;
+      readonly inputs: Readonly<Record<string, string>>;
       readonly outputs: Readonly<Record<string, OutputRecord>>;
       readonly metrics: Readonly<Record<string, Metric>>;
       readonly tables: readonly ReportTable[];

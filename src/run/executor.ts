@@ -32,6 +32,7 @@ import {
 import { Slots } from './slots.ts';
 import type { StageResult } from './stage-api.ts';
 import { stageContext } from './stage-context.ts';
+import { summariseStage } from './summarise-stage.ts';
 import type { Workspace } from './workspace.ts';
 
 /** How long stages may take to come to rest after an abort. */
@@ -123,7 +124,7 @@ class PlanExecution {
       workspace: workspace.directory,
       seed: plan.pipeline.seed,
       device,
-      stages: plan.order.map((stage) => ({ name: stage.name, kind: stage.definition.kind })),
+      stages: plan.order.map(summariseStage),
     });
 
     for (const stage of plan.order) this.#ends.set(stage.name, this.#runToEnd(stage));
@@ -227,6 +228,7 @@ class PlanExecution {
           type: 'stage-cached',
           stage: stage.name,
           fingerprint: fingerprint.digest,
+          inputs: fingerprint.fields.inputs,
           outputs: decision.outputs,
           metrics,
           tables,
@@ -240,6 +242,7 @@ class PlanExecution {
         type: 'stage-planned',
         stage: stage.name,
         fingerprint: fingerprint.digest,
+        inputs: fingerprint.fields.inputs,
         reason: decision.reason,
         needsDevice: stage.resources.device,
       });

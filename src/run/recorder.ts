@@ -138,6 +138,13 @@ export async function markCutOffRuns(workspace: Workspace): Promise<void> {
   await writeJsonAtomically(join(runs, last, 'run.json'), { ...record, status: 'cut-off', stages });
 }
 
+/** The records of all runs of a workspace, the latest first. */
+export async function listRuns(workspace: Workspace): Promise<RunRecord[]> {
+  const ids = (await namesIn(join(workspace.directory, 'runs'))).reverse();
+  const records = await Promise.all(ids.map((id) => readRecord(workspace, id)));
+  return records.filter((record) => record !== undefined);
+}
+
 /**
  * The record of a run by id or unambiguous beginning of one; `last` means the latest that has a record.
  *

@@ -28,6 +28,14 @@ export interface StageRecord {
   readonly name: string;
   readonly kind: string;
   readonly status: StageStatus;
+  /** What is known of it before it runs; absent in records of fr1 before these were kept, as are `inputs`. */
+  readonly version?: number;
+  readonly seed?: number;
+  readonly options?: Readonly<Record<string, unknown>>;
+  readonly switches?: Readonly<Record<string, string>> | undefined;
+  readonly code?: string | undefined;
+  /** Content digests by JSON pointer of the option. */
+  readonly inputs?: Readonly<Record<string, string>>;
   readonly fingerprint?: string;
   readonly reason?: RunReason;
   /** Whether it continued from checkpoints of an earlier run. */
@@ -90,9 +98,8 @@ export function startRecord(event: RunStarted, environment: RunRecord['environme
     startedAt: time,
     environment,
     devices: [],
-    stages: event.stages.map(({ name, kind }) => ({
-      name,
-      kind,
+    stages: event.stages.map((summary) => ({
+      ...summary,
       status: 'waiting',
       outputs: {},
       metrics: {},
@@ -109,12 +116,24 @@ export function applyEvent(record: RunRecord, event: RunEvent): RunRecord {
     case 'run-finished':
       return { ...record, status: event.status, finishedAt: event.time, durationMs: event.durationMs };
     case 'stage-planned':
-      return withStage(record, event.stage, { fingerprint: event.fingerprint, reason: event.reason });
+      return withStage(record, event.stage, {
+        fingerprint: event.fingerprint,
+        inputs: event.inputs,
+        reason: event.reason,
+      });
     case 'stage-started':
       return withStage(record, event.stage, { status: 'running', resumed: event.resumes, device: event.device });
     case 'stage-cached': {
-      const { fingerprint, outputs, metrics, tables, durationMs } = event;
-      return withStage(record, event.stage, { status: 'cached', fingerprint, outputs, metrics, tables, durationMs });
+      const { fingerprint, inputs, outputs, metrics, tables, durationMs } = event;
+      return withStage(record, event.stage, {
+        status: 'cached',
+        fingerprint,
+        inputs,
+        outputs,
+        metrics,
+        tables,
+        durationMs,
+      });
     }
     case 'stage-finished': {
       const { outputs, metrics, tables, durationMs } = event;

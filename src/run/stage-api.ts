@@ -46,6 +46,8 @@ export interface StageDefinition<Options = Record<string, unknown>> {
    * the options are checked: `written` may be anything.
    */
   forOptions?(written: unknown): StageDefinition<Options>;
+  /** The switches of the method as they are used with these options, for the record of the run. */
+  switches?(options: Options): Readonly<Record<string, string>>;
   resources(options: Options): ResourceRequest;
   /** Cross-checks of options that the schema cannot express; runs before anything is executed. */
   validate?(options: Options): readonly OptionProblem[];

@@ -32,11 +32,18 @@ describe('liveRenderer()', () => {
       workspace: '/w',
       seed: 1,
       device: 'cpu',
-      stages: ['data', 'train', 'test', 'last'].map((name) => ({ name, kind: name })),
+      stages: ['data', 'train', 'test', 'last'].map((name) => ({ name, kind: name, version: 1, seed: 1, options: {} })),
     });
-    const cached = { fingerprint: '', outputs: {}, metrics: {}, tables: [], durationMs: 2_000 };
+    const cached = { fingerprint: '', inputs: {}, outputs: {}, metrics: {}, tables: [], durationMs: 2_000 };
     emit({ type: 'stage-cached', stage: 'data', ...cached, finishedAt: new Date(START).toISOString() });
-    emit({ type: 'stage-planned', stage: 'train', fingerprint: '', reason: { kind: 'first' }, needsDevice: true });
+    emit({
+      type: 'stage-planned',
+      stage: 'train',
+      fingerprint: '',
+      inputs: {},
+      reason: { kind: 'first' },
+      needsDevice: true,
+    });
     await drawn('train  waits for the device: it has not run before');
 
     emit({ type: 'stage-started', stage: 'train', resumes: false, device: 'cpu' });

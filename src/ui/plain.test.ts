@@ -25,12 +25,13 @@ const EVENTS: readonly RunEvent[] = [
     workspace: '/project/.fr1',
     seed: 1,
     device: 'cpu',
-    stages: ['birds', 'sft', 'tapo', 'eval'].map((name) => ({ name, kind: name })),
+    stages: ['birds', 'sft', 'tapo', 'eval'].map((name) => ({ name, kind: name, version: 1, seed: 1, options: {} })),
   }),
   at(0, {
     type: 'stage-cached',
     stage: 'birds',
     fingerprint: digest,
+    inputs: {},
     outputs: {},
     metrics: {},
     tables: [],
@@ -41,6 +42,7 @@ const EVENTS: readonly RunEvent[] = [
     type: 'stage-planned',
     stage: 'sft',
     fingerprint: digest,
+    inputs: {},
     reason: {
       kind: 'changed',
       changes: [
@@ -164,7 +166,10 @@ describe('the summary', () => {
   it('says that everything was cached', () => {
     const cached = EVENTS[1]!;
     const record = recordOf([
-      at(0, { ...(EVENTS[0] as RunEvent & { type: 'run-started' }), stages: [{ name: 'birds', kind: 'dataset' }] }),
+      at(0, {
+        ...(EVENTS[0] as RunEvent & { type: 'run-started' }),
+        stages: [{ name: 'birds', kind: 'dataset', version: 1, seed: 1, options: {} }],
+      }),
       cached,
       at(0.5, {
         type: 'run-finished',

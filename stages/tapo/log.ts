@@ -17,7 +17,7 @@ type Report = TapoReport<TripletQuestion>;
 /** Folder of the state that keeps samples step by step. */
 const SAMPLE_FOLDER = 'rollouts';
 
-const USED_SWITCHES: ReadonlySet<keyof MethodSwitches> = new Set<keyof MethodSwitches>([
+export const USED_SWITCHES: ReadonlySet<keyof MethodSwitches> = new Set<keyof MethodSwitches>([
   'whenNoneInformative',
   'firstStepLearningRate',
   'rolloutSeeds',

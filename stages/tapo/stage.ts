@@ -6,13 +6,13 @@ import { openTrainingModel } from '../../src/engine/models/qwen2_5_vl/open-train
 import { AdamW } from '../../src/engine/optim/adamw.ts';
 import { type Score, type TapoTask, trainTapo } from '../../src/engine/recipes/tapo.ts';
 import { informativeGroups } from '../../src/methods/group-filter.ts';
-import { type MethodSwitches, methodSwitches } from '../../src/methods/presets.ts';
+import { listSwitches, type MethodSwitches, methodSwitches } from '../../src/methods/presets.ts';
 import { scoreResponse } from '../../src/methods/reward.ts';
 import { stepsOfEpochs } from '../../src/methods/tapo-presets.ts';
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import { loadStageSchema } from '../../src/run/load-schema.ts';
 import { defineStage, type OptionProblem } from '../../src/run/stage-api.ts';
-import { curveValues, describeRun, gatherSamples, keepSamples } from './log.ts';
+import { curveValues, describeRun, gatherSamples, keepSamples, USED_SWITCHES } from './log.ts';
 import type { TapoOptions } from './options.ts';
 import { questionOf, readTriplets, type TripletQuestion } from './questions.ts';
 import { advantagesOf, filterOf, type ResolvedSettings, resolveSettings } from './settings.ts';
@@ -31,6 +31,7 @@ export const tapoStage = defineStage<TapoOptions>({
   },
   metrics: ['reward', 'accuracy', 'format', 'firstReward', 'keptShare', 'skippedSteps', 'skippedUpdates'],
   cosmeticOptions: ['saveEvery'],
+  switches: usedSwitches,
   resources: () => ({ device: true }),
   validate,
   async run(context) {
@@ -209,6 +210,12 @@ function validate(options: TapoOptions): OptionProblem[] {
 function stepsFor({ length, groupsPerStep }: ResolvedSettings, rows: number): number {
   if (length === null) throw new TypeError('validate() lets no such options through');
   return 'steps' in length ? length.steps : stepsOfEpochs(length.epochs, rows, groupsPerStep);
+}
+
+/** Those that training reads, for the record of the run. */
+function usedSwitches(options: TapoOptions): Record<string, string> {
+  const used = listSwitches(switchesOf(options)).filter(({ name }) => USED_SWITCHES.has(name));
+  return Object.fromEntries(used.map(({ name, value }) => [name, value]));
 }
 
 function switchesOf(options: TapoOptions): MethodSwitches {

@@ -1,0 +1,32 @@
+/** A planned stage as events and records tell it. */
+import { isArtifactRef } from '../config/tree.ts';
+import type { LocalInput, PlannedStage } from '../plan/types.ts';
+import type { StageSummary } from './events.ts';
+
+export function summariseStage(stage: PlannedStage): StageSummary {
+  const { name, definition, seed, options } = stage;
+  const switches = definition.switches?.(options);
+  const code = definition.origin?.code;
+  return {
+    name,
+    kind: definition.kind,
+    version: definition.version,
+    seed,
+    options: asWritten(options) as Record<string, unknown>,
+    ...(switches && { switches }),
+    ...(code !== undefined && { code }),
+  };
+}
+
+/** Artifacts as the user would write them: an expression, or a path. */
+function asWritten(value: unknown): unknown {
+  if (isArtifactRef(value)) return `\${{ stages.${value.stage}.outputs.${value.output} }}`;
+  if (isLocalInput(value)) return value.written;
+  if (Array.isArray(value)) return value.map(asWritten);
+  if (value === null || typeof value !== 'object') return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, asWritten(item)]));
+}
+
+function isLocalInput(value: unknown): value is LocalInput {
+  return value !== null && typeof value === 'object' && (value as { kind?: unknown }).kind === 'local-input';
+}
