@@ -20,6 +20,9 @@ import { execa } from 'execa';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const TAPO = 'stages.tapo.with';
 
+/** Runs side by side share the processors on purpose: `--jobs` and `--threads` say how. */
+const OWN_DEVICES = { FR1_LEASE_DIR: 'off' };
+
 /** What is compared by default; `all` is the pipeline as it stands. */
 export const SETTINGS = {
   all: [],
@@ -232,7 +235,7 @@ async function prepareSeed(seed, context) {
   if (context.isDryRun) return console.log(`node ${args.join(' ')}`);
   await mkdir(workspace, { recursive: true });
   const started = performance.now();
-  await execa(process.execPath, args, { cwd: ROOT });
+  await execa(process.execPath, args, { cwd: ROOT, env: OWN_DEVICES });
   console.error(`seed ${seed}: shared stages after ${seconds(started)} s`);
 }
 
@@ -247,7 +250,7 @@ async function runOne({ setting, seed, sets }, context) {
   const started = performance.now();
   const source = path.join(context.out, 'workspaces', `common-${seed}`);
   await cp(source, workspace, { recursive: true, preserveTimestamps: true, errorOnExist: false, force: false });
-  await execa(process.execPath, args, { cwd: ROOT });
+  await execa(process.execPath, args, { cwd: ROOT, env: OWN_DEVICES });
   const shown = await execa(process.execPath, [args[0], 'show', 'last', '--json', '--workspace', workspace], {
     cwd: ROOT,
   });
