@@ -8,6 +8,7 @@ import { pretrainStage } from './pretrain/stage.ts';
 import { rewriteStage } from './rewrite/stage.ts';
 import { sftStage } from './sft/stage.ts';
 import { shellStage } from './shell/stage.ts';
+import { tablesStage } from './tables/stage.ts';
 import { tapoStage } from './tapo/stage.ts';
 import { tripletsStage } from './triplets/stage.ts';
 
@@ -21,6 +22,7 @@ export const STAGES: readonly StageDefinition<any>[] = [
   rewriteStage,
   sftStage,
   shellStage,
+  tablesStage,
   tapoStage,
   tripletsStage,
 ];
