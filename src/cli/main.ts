@@ -10,6 +10,7 @@ import type { FloatDType } from '../engine/weights/convert.ts';
 import { exitCodeOf, formatError, wantsStack } from '../errors/format.ts';
 import { Fr1Error, Fr1Errors } from '../errors/fr1-error.ts';
 import type { GraphFormat } from '../plan/draw-graph.ts';
+import { reportErrorToGithub } from './github-report.ts';
 import { type CliIo, wantsColour } from './io.ts';
 import type { NewCheckpointFlags } from './new-checkpoint-command.ts';
 import type { ParityFlags } from './parity-command.ts';
@@ -429,6 +430,7 @@ function argumentError(error: CommanderError, command: string): Fr1Error {
 const SHOWN_ERRORS = 20;
 
 function printError(error: unknown, io: CliIo): number {
+  reportErrorToGithub(error, io);
   const hidden = error instanceof Fr1Errors ? Math.max(0, error.errors.length - SHOWN_ERRORS) : 0;
   const shown = error instanceof Fr1Errors && hidden > 0 ? new Fr1Errors(error.errors.slice(0, SHOWN_ERRORS)) : error;
   io.stderr.write(`${formatError(shown, { colour: wantsColour(io), stack: wantsStack(io.env) })}\n`);

@@ -1,7 +1,7 @@
 /** `fr1 run`: load, plan, lock the workspace, execute, show. Owns interrupts and exit codes; the executor does the work. */
 import { existsSync } from 'node:fs';
 import { arch, platform } from 'node:os';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { Secrets } from '../config/secrets.ts';
 import { debugLevel } from '../errors/format.ts';
 import { explainDiskError } from '../run/disk-error.ts';
@@ -21,6 +21,8 @@ import {
 import { liveRenderer } from '../ui/live.ts';
 import { plainRenderer } from '../ui/plain.ts';
 import { closingLines, failureLines, tablesOf } from '../ui/summary.ts';
+import { TensorBoardWriter } from '../ui/tensorboard.ts';
+import { reportRunToGithub } from './github-report.ts';
 import { type CliIo, isTerminal, shortPath, wantsColour, writeLines } from './io.ts';
 import { lazyPool } from './lazy-pool.ts';
 import { LoopWatch } from './loop-watch.ts';
@@ -114,6 +116,8 @@ async function execute(
     onWait: (stage, { pid, holder, device = null, since }) =>
       events.emit({ type: 'device-busy', stage, pid, holder, device, since }),
   });
+  const curves = new TensorBoardWriter(join(workspace.directory, 'runs', runId, 'tensorboard'));
+  events.subscribe((event) => curves.onEvent(event));
   const outcome = await executePlan({
     plan,
     workspace,
@@ -131,6 +135,7 @@ async function execute(
   });
   await view.close();
   if (loopWatch) writeLines(io.stderr, loopWatch.lines());
+  curves.close();
   const record = await recorder.close();
   // After an interrupt a session may still be computing; the end of the process frees it sooner.
   if (outcome.status !== 'interrupted') await pool.close();
@@ -142,6 +147,8 @@ async function execute(
     if (flags.lock && outcome.status === 'done') await writeLock(lockBeside(pipelineFile), made, pipelineFile);
   }
 
+  const drift = made && outcome.status === 'failed' ? await driftLines(made, pipelineFile, io) : [];
+  if (record) reportRunToGithub(record, drift, io);
   if (record && !flags.json) {
     const options = {
       colour: wantsColour(io),
@@ -154,7 +161,7 @@ async function execute(
     }
     writeLines(io.stdout, tablesOf(record));
     writeLines(io.stderr, failureLines(record, options));
-    if (made && outcome.status === 'failed') writeLines(io.stderr, await driftLines(made, pipelineFile, io));
+    writeLines(io.stderr, drift);
     writeLines(io.stdout, closingLines(record, options));
     if (flags.lock && outcome.status === 'done') {
       writeLines(io.stdout, [`lock: ${options.showPath(lockBeside(pipelineFile))}`]);
