@@ -132,6 +132,10 @@ class PlanExecution {
     await Promise.race([all, settleAfterAbort(signal, this.#options.settleMs ?? SETTLE_MS, all)]);
     for (const stage of this.#unsettled) events.emit({ type: 'stage-stopped', stage, why: 'interrupted' });
     this.#isOver = true;
+    await workspace.flush().catch((error: unknown) => {
+      const { message } = errorRecordOf(explainDiskError(error, workspace.directory));
+      events.emit({ type: 'run-warn', message: `why stages run again will not be known next time: ${message}` });
+    });
 
     const status = signal.aborted ? 'interrupted' : this.#counts.failed > 0 ? 'failed' : 'done';
     const durationMs = Math.round(performance.now() - startedAt);

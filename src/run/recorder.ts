@@ -3,6 +3,7 @@ import { createWriteStream, type WriteStream } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { finished } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { namesIn, readJsonIfPresent, writeJsonAtomically } from '../artifacts/durable-fs.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import { didYouMean } from '../errors/nearest.ts';
@@ -47,6 +48,8 @@ export class RunRecorder {
   #record: RunRecord | undefined;
   #writing: Promise<void> = Promise.resolve();
   #isDirty = false;
+  #pauseMs = 0;
+  readonly #closing = new AbortController();
   #failure: unknown;
 
   private constructor(directory: string, hub: RunEventHub, environment: RunRecord['environment']) {
@@ -76,6 +79,7 @@ export class RunRecorder {
   /** Waits until everything is written, and returns the record as it is in memory. */
   async close(): Promise<RunRecord | undefined> {
     this.#unsubscribe();
+    this.#closing.abort();
     for (const stream of [this.#events, ...this.#logs.values()]) stream.end();
     await Promise.all(this.#ends);
     await this.#writing;
@@ -101,14 +105,20 @@ export class RunRecorder {
     if (this.#record !== before) this.#writeSoon();
   }
 
-  /** One write at a time; changes that come meanwhile go into the next one. */
+  /**
+   * One write at a time; changes that come meanwhile go into the next one. Writing takes a small part of the time only,
+   * however long the record is.
+   */
   #writeSoon(): void {
     if (this.#isDirty) return;
     this.#isDirty = true;
     this.#writing = this.#writing
       .then(async () => {
+        await sleep(this.#pauseMs, undefined, { signal: this.#closing.signal }).catch(() => undefined);
         this.#isDirty = false;
+        const startedAt = performance.now();
         await writeJsonAtomically(this.recordPath, this.#record);
+        this.#pauseMs = Math.min(2_000, 5 * (performance.now() - startedAt));
       })
       .catch((error: unknown) => this.#keepFailure(error));
   }

@@ -185,8 +185,11 @@ function withStage(
   name: string,
   change: Partial<StageRecord> | ((stage: StageRecord) => Partial<StageRecord>),
 ): RunRecord {
-  const stages = record.stages.map((stage) =>
-    stage.name === name ? { ...stage, ...(typeof change === 'function' ? change(stage) : change) } : stage,
-  );
+  const at = record.stages.findIndex((stage) => stage.name === name);
+  const stage = record.stages[at];
+  if (!stage) return record;
+  // NOTE: `map` would look at every stage of thousands for every event.
+  const stages = record.stages.slice();
+  stages[at] = { ...stage, ...(typeof change === 'function' ? change(stage) : change) };
   return { ...record, stages };
 }

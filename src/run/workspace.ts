@@ -32,6 +32,9 @@ export interface CacheEntry {
   readonly finishedAt: string;
 }
 
+/** Thousands of short stages would otherwise each write the whole list. */
+const LAST_WRITTEN_AFTER_MS = 300;
+
 /** Default workspace of a pipeline file. */
 export function workspaceBeside(pipelineFile: string): string {
   return join(dirname(resolve(pipelineFile)), '.fr1');
@@ -41,7 +44,8 @@ export class Workspace {
   /** Absolute. */
   readonly directory: string;
   readonly store: ArtifactStore;
-  #lastMarked: Promise<void> = Promise.resolve();
+  #unwritten: NodeJS.Timeout | undefined;
+  #lastWritten: Promise<void> = Promise.resolve();
   #last: Promise<Record<string, string>> | undefined;
   /** Digests by path, of those who only ask. */
   readonly #asked = new Map<string, Promise<string>>();
@@ -102,16 +106,27 @@ export class Workspace {
     await this.markLast(scope, entry.stage, entry.fingerprint);
   }
 
-  /** Remembers which fingerprint the stage of that name had last; stages that end together take turns. */
+  /**
+   * Remembers which fingerprint the stage of that name had last. It is on disk after `flush`, or a moment later: a crash
+   * before that costs the reason of a re-run, no result.
+   */
   async markLast(scope: string, stage: string, fingerprint: string): Promise<void> {
-    const turn = this.#lastMarked.then(async () => {
-      const last = await this.#readLast();
-      if (last[lastKey(scope, stage)] === fingerprint) return;
-      last[lastKey(scope, stage)] = fingerprint;
-      await writeJsonAtomically(join(this.directory, 'cache', 'stages.json'), last);
-    });
-    this.#lastMarked = turn.catch(() => undefined);
-    await turn;
+    const last = await this.#readLast();
+    if (last[lastKey(scope, stage)] === fingerprint) return;
+    last[lastKey(scope, stage)] = fingerprint;
+    this.#unwritten ??= setTimeout(() => void this.flush().catch(() => undefined), LAST_WRITTEN_AFTER_MS).unref();
+  }
+
+  /** Writes what is still in memory only. */
+  async flush(): Promise<void> {
+    if (this.#unwritten === undefined) return this.#lastWritten;
+    clearTimeout(this.#unwritten);
+    this.#unwritten = undefined;
+    const write = async () => writeJsonAtomically(join(this.directory, 'cache', 'stages.json'), await this.#readLast());
+    this.#lastWritten = this.#lastWritten.catch(() => undefined).then(write);
+    // A failure of a write in between is told by the next call.
+    this.#lastWritten.catch(() => undefined);
+    return this.#lastWritten;
   }
 
   /** Forgets which fingerprint the stages had last whose entries are gone. */
