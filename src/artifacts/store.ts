@@ -123,7 +123,7 @@ export class ArtifactStore {
     const manifest = await this.#readManifest(digest);
     if (!manifest) return;
     const files = manifest.files.map((file) => ({ ...file, mtimeMs: 0 }));
-    await writeJsonAtomically(this.#manifestPath(digest), { ...manifest, files });
+    await writeJsonAtomically(this.#manifestPath(digest), { ...manifest, files }).catch(ignoreReadOnly);
   }
 
   async remove(digest: string): Promise<void> {

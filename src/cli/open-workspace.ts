@@ -14,11 +14,19 @@ export interface LockedWorkspace extends AsyncDisposable {
 /**
  * @throws WORKSPACE_MISSING where there is none
  * @throws WORKSPACE_LOCKED while a run is under way
+ * @throws WORKSPACE_NOT_WRITABLE, unless `readOnly`: where nothing can be written, no run can change anything either
  */
-export async function lockExisting(named: string | undefined, io: CliIo): Promise<LockedWorkspace> {
+export async function lockExisting(
+  named: string | undefined,
+  io: CliIo,
+  { readOnly = false } = {},
+): Promise<LockedWorkspace> {
   const workspace = existingWorkspace(named, io);
-  const lock: WorkspaceLock = await workspace.lock();
-  return { workspace, [Symbol.asyncDispose]: () => lock.release() };
+  const lock: WorkspaceLock | undefined = await workspace.lock().catch((error: unknown) => {
+    if (readOnly && error instanceof Fr1Error && error.code === 'WORKSPACE_NOT_WRITABLE') return undefined;
+    throw error;
+  });
+  return { workspace, [Symbol.asyncDispose]: async () => lock?.release() };
 }
 
 /** @throws WORKSPACE_MISSING where there is none */

@@ -10,7 +10,7 @@ import { lockExisting } from './open-workspace.ts';
 /** @throws STORE_DAMAGED after the report, so that the command ends with 1 */
 export async function verifyCommand(flags: WorkspaceFlags, io: CliIo): Promise<number> {
   await using interrupt = abortOnInterrupt(io);
-  await using locked = await lockExisting(flags.workspace, io);
+  await using locked = await lockExisting(flags.workspace, io, { readOnly: true });
   const isLive = !flags.json && isTerminal(io.stderr);
   const report = await verifyStore(locked.workspace, {
     signal: interrupt.signal,

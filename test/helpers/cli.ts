@@ -49,6 +49,8 @@ export interface StartOptions {
   readonly timeoutMs?: number;
   /** `FR1_DEBUG`. @default none */
   readonly debugLevel?: number;
+  /** Further variables. @default none */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** A CLI that has been started. */
@@ -58,7 +60,7 @@ export type CliProcess = ResultPromise<CliOptions>;
 export function startCli(
   cwd: string,
   argv: readonly string[],
-  { timeoutMs = 60_000, debugLevel }: StartOptions = {},
+  { timeoutMs = 60_000, debugLevel, env }: StartOptions = {},
 ): CliProcess {
   return execa(process.execPath, [BIN, ...argv], {
     cwd,
@@ -70,6 +72,7 @@ export function startCli(
       FR1_EXTRA_STAGES: EXTRA_STAGES,
       FR1_LEASE_DIR: LEASE_DIRECTORY,
       FR1_DEBUG: debugLevel === undefined ? '' : String(debugLevel),
+      ...env,
     },
   });
 }

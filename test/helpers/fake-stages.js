@@ -54,6 +54,7 @@ export const fakeCount = {
     data: { artifact: ['image-data'], description: 'goes into the result' },
     failAt: { type: 'integer', description: 'step at which it fails, the first time', default: 0 },
     journal: { type: 'string', description: 'file to which each run adds a line with its first step' },
+    ballast: { type: 'integer', description: 'bytes written into the output beside the count', default: 0 },
   }),
   outputs: { model: { type: 'checkpoint', description: 'model.json' } },
   metrics: ['steps'],
@@ -76,6 +77,7 @@ export const fakeCount = {
       metric(step, { loss: 1 / step });
       if (step === options.failAt && !saved) throw new Error('the count broke off');
     }
+    if (options.ballast > 0) await writeFile(join(outputs.model, 'ballast.bin'), Buffer.alloc(options.ballast));
     await writeFile(join(outputs.model, 'model.json'), JSON.stringify({ steps: step, value }));
     return { metrics: { steps: { value: step } } };
   },
