@@ -72,7 +72,17 @@ async function lockPath(what: string, flags: ReproFlags, io: CliIo): Promise<str
     });
   }
   const workspace = existingWorkspace(flags.workspace, io);
-  return lockOfRunPath(workspace, (await findRun(workspace, what)).id);
+  const run = await findRun(workspace, what);
+  if (run.status !== 'done') {
+    throw new Fr1Error(
+      'LOCK_MISSING',
+      `run ${run.id} is not done (${run.status}), so there is nothing to compare with`,
+      {
+        hint: 'name a run that is done; fr1 show lists what became of one',
+      },
+    );
+  }
+  return lockOfRunPath(workspace, run.id);
 }
 
 function report(

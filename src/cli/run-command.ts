@@ -52,9 +52,13 @@ export async function runCommand(file: string, flags: RunOptions, io: CliIo): Pr
   try {
     const prepared = await preparePlan(file, flags, io);
     const locked = await lockToFollow(file, prepared, flags, io);
-    await using lock = await prepared.workspace.open();
-    await markCutOffRuns(prepared.workspace);
-    return await execute(prepared, { file, flags, locked }, io, interrupt.signal, lock.recoveredFrom);
+    try {
+      await using lock = await prepared.workspace.open();
+      await markCutOffRuns(prepared.workspace);
+      return await execute(prepared, { file, flags, locked }, io, interrupt.signal, lock.recoveredFrom);
+    } catch (error) {
+      throw explainDiskError(error, prepared.workspace.directory);
+    }
   } finally {
     ignoreInterrupts();
   }
@@ -142,8 +146,12 @@ async function execute(
 
   const pipelineFile = resolve(io.cwd, file);
   const made = record && (await lockOfRun(record, workspace, commandOf(flags, numerics.threads)));
+  let failure = recorder.failure;
   if (made) {
-    await writeLock(lockOfRunPath(workspace, runId), made, pipelineFile);
+    // A full disk must not keep the results from being told.
+    await writeLock(lockOfRunPath(workspace, runId), made, pipelineFile).catch((error: unknown) => {
+      failure ??= error;
+    });
     if (flags.lock && outcome.status === 'done') await writeLock(lockBeside(pipelineFile), made, pipelineFile);
   }
 
@@ -167,9 +175,7 @@ async function execute(
       writeLines(io.stdout, [`lock: ${options.showPath(lockBeside(pipelineFile))}`]);
     }
   }
-  if (recorder.failure !== undefined && outcome.faultCode === 0) {
-    throw explainDiskError(recorder.failure, workspace.directory);
-  }
+  if (failure !== undefined && outcome.faultCode === 0) throw failure;
   return outcome.status === 'interrupted' ? 130 : outcome.faultCode;
 }
 
