@@ -341,6 +341,22 @@ export const OPERATOR_CASES: Readonly<Record<OperatorType, readonly OperatorCase
   ],
   Split: [
     {
+      title: 'cuts an axis into parts of named sizes',
+      inputs: [
+        [2, 3],
+        [2, 2],
+      ],
+      symbolic: [
+        ['N', 'A'],
+        ['N', 'B'],
+      ],
+      build: ([a, b]) => {
+        const [first] = Split(Concat([a!, b!], 1), 1, ['A', 'B']);
+        return Mul(first!, first!);
+      },
+      reference: ([a]) => a!.data.map((x) => x * x),
+    },
+    {
       title: 'cuts an axis; an unused part has zero gradient',
       inputs: [[2, 6]],
       build: ([x]) => {

@@ -1,4 +1,3 @@
-import { Fr1Error } from '../../errors/fr1-error.ts';
 import { addDims, type Dim } from '../autodiff/dim.ts';
 import { apply, type Operator, type Value } from '../autodiff/graph.ts';
 import { normalizeAxis, shapeMismatch } from './shapes.ts';
@@ -24,11 +23,11 @@ export const CONCAT: Operator<{ axis: number }> = {
   },
   gradient: (node, [dy]) => {
     const { axis } = node.attributes;
-    const sizes = node.inputs.map((input) => input.dim(axis));
-    if (!sizes.every((size) => typeof size === 'number')) {
-      throw new Fr1Error('GRADIENT_FORBIDDEN', `${node.name}: the parts of a differentiated Concat have fixed sizes`);
-    }
-    return Split(dy!, axis, sizes);
+    return Split(
+      dy!,
+      axis,
+      node.inputs.map((input) => input.dim(axis)),
+    );
   },
 };
 

@@ -10,6 +10,7 @@
 import type { Graph, Value } from '../../autodiff/graph.ts';
 import type { ScoreRule } from '../../generate/sampler.ts';
 import { ModelGraph, type WeightLayout } from '../../nn/model-graph.ts';
+import { type SharedPrefix, sharedPrefixAttention } from '../../nn/shared-prefix-attention.ts';
 import { CachedAttention } from '../../ops/cached-attention.ts';
 import { Reshape } from '../../ops/reshape.ts';
 import { Transpose } from '../../ops/transpose.ts';
@@ -54,6 +55,37 @@ export function decodeGraph(config: Qwen25VLConfig, rule: ScoreRule, layout?: We
     outputs[`k${layer}`] = Reshape(k, ['S', groups, headDim]);
     outputs[`v${layer}`] = Reshape(v, ['S', groups, headDim]);
     return CachedAttention(q, k, v, pastK, pastV, mask);
+  });
+  outputs['scores'] = scoresOf(graph, textHead(graph, config, hidden), rule);
+  return { graph, outputs };
+}
+
+/** As the decode graph, where sequences share the keys and values of their prompts; see SharedPrefixCache. */
+export function sharedDecodeGraph(config: Qwen25VLConfig, rule: ScoreRule, layout?: WeightLayout): GenerationGraph {
+  const { headDim, numKeyValueHeads: groups } = config.text;
+  const graph = new ModelGraph(layout);
+  const ids = graph.input('ids', 'int32', ['S']);
+  const cos = graph.input('cos', 'float32', ['S', 1, headDim / 2]);
+  const sin = graph.input('sin', 'float32', ['S', 1, headDim / 2]);
+  const timeMajor = graph.input('prefix_mask', 'float32', ['R', 'G']);
+  const shared: SharedPrefix = {
+    toGrid: Reshape(graph.input('to_grid', 'int32', ['G', 'W']), ['G*W']),
+    fromGrid: graph.input('from_grid', 'int32', ['S']),
+    mask: Reshape(Transpose(timeMajor, [1, 0]), ['G', 1, 1, 'R']),
+    grid: ['G', 'W'],
+  };
+  const outputs: Record<string, Value> = {};
+  const hidden = textModel(graph, config.text, tokenEmbeddings(graph, config, ids), { cos, sin }, (q, k, v, layer) => {
+    const cached = (name: string, steps: string, rows: string) =>
+      graph.input(`${name}${layer}`, 'float32', [steps, rows, groups, headDim]);
+    outputs[`k${layer}`] = Reshape(k, ['S', groups, headDim]);
+    outputs[`v${layer}`] = Reshape(v, ['S', groups, headDim]);
+    return sharedPrefixAttention(
+      [q, k, v],
+      [cached('prefix_k', 'R', 'G'), cached('prefix_v', 'R', 'G')],
+      [cached('past_k', 'P', 'S'), cached('past_v', 'P', 'S')],
+      shared,
+    );
   });
   outputs['scores'] = scoresOf(graph, textHead(graph, config, hidden), rule);
   return { graph, outputs };
@@ -128,7 +160,19 @@ export class KeyValueCache {
     first: number,
     count: number,
   ): void {
+    this.writeTokens(prefilled, row, [0, tokens], first, count);
+  }
+
+  /** As `writePrompt`, of the prompt only the tokens from `begin` up to before `end`. */
+  writeTokens(
+    prefilled: Readonly<Record<string, HostTensor>>,
+    row: number,
+    [begin, end]: readonly [begin: number, end: number],
+    first: number,
+    count: number,
+  ): void {
     const width = this.#groups * this.#headDim;
+    const tokens = end - begin;
     const start = this.length - tokens;
     for (let layer = 0; layer < this.#layers; layer++) {
       for (const [part, kind] of ['k', 'v'].entries()) {
@@ -136,7 +180,7 @@ export class KeyValueCache {
         const rows = shape[1]!;
         const tensor = this.#tensors[2 * layer + part]!;
         for (let t = 0; t < tokens; t++) {
-          const from = (t * rows + row) * width;
+          const from = ((begin + t) * rows + row) * width;
           const source = data.subarray(from, from + width);
           const to = ((start + t) * this.slots + first) * width;
           for (let s = 0; s < count; s++) tensor.set(source, to + s * width);

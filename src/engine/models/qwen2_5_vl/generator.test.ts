@@ -289,6 +289,37 @@ describe('generate()', () => {
     expect(tokensOf(await live.generate(requests, GREEDY, {}))).toEqual(greedy.map((tokens) => [tokens]));
   });
 
+  it.each([0.75, 1])(
+    'says the same where samples share the cache of their prompt, compacting below %d',
+    async (compactBelow) => {
+      // Prompts of different lengths, one of a single token, and answers that end at different times.
+      const requests = [...ragged('tiny_tied', 5), { inputIds: Int32Array.of(7), images: [], seed: 9 }];
+      const sampling = {
+        ...SAMPLED,
+        maxNewTokens: 24,
+        samplesPerRequest: 3,
+        stopTokenIds: [3, 50, 100, 149, 200, 250],
+      };
+      const options = { maxBatch: 16, compactBelow };
+      const apart = await generator('tiny_tied', { ...options, sharePromptsFrom: Infinity }).generate(
+        requests,
+        sampling,
+        {},
+      );
+      const shared = await generator('tiny_tied', { ...options, sharePromptsFrom: 0 }).generate(requests, sampling, {});
+      expect(tokensOf(shared)).toEqual(tokensOf(apart));
+      const lengths = tokensOf(apart)
+        .flat()
+        .map(({ length }) => length);
+      expect(new Set(lengths).size).toBeGreaterThan(3);
+      shared.flat().forEach(({ logProbs }, i) => {
+        logProbs!.forEach((logProb, k) => {
+          expect(Math.abs(logProb - apart.flat()[i]!.logProbs![k]!)).toBeLessThan(1e-4);
+        });
+      });
+    },
+  );
+
   it('tells how many completions have ended', async () => {
     const seen: [number, number][] = [];
     await generator('tiny_tied', { maxBatch: 2 }).generate(

@@ -22,7 +22,7 @@ import { int32, type Tensor } from '../../tensor.ts';
 import type { ModelWeights } from '../../weights/model-weights.ts';
 import { buildBatch, type Row } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
-import { cacheBytesPerToken, decodeGraph, KeyValueCache, prefillGraph } from './decoder.ts';
+import { cacheBytesPerToken, decodeGraph, KeyValueCache, prefillGraph, sharedDecodeGraph } from './decoder.ts';
 import {
   DeviceCache,
   deviceDecodeGraph,
@@ -35,6 +35,7 @@ import { defaultExecution, type Execution } from './execution.ts';
 import { LayeredModel, type Runnable } from './layered.ts';
 import { mropeCosSin, mropePositions } from './rope.ts';
 import type { GenerationGraph } from './scores.ts';
+import { type CacheMemory, SharedPrefixCache } from './shared-prefix-cache.ts';
 import type { VisionLayoutKind } from './vision.ts';
 
 export interface GeneratorOptions {
@@ -44,6 +45,8 @@ export interface GeneratorOptions {
   readonly maxPrefillTokens?: number;
   /** Memory of the key/value cache; where it is short, fewer sequences are decoded together. @default 2 GiB */
   readonly maxCacheBytes?: number;
+  /** Sequences share their prompt's cache where prompt tokens times (sequences of a prompt - 1) reach this. @default 256 */
+  readonly sharePromptsFrom?: number;
   /** Ended sequences leave the batch when at most this share of it is still running. @default 0.75 */
   readonly compactBelow?: number;
   /** @default by the size of the model */
@@ -59,6 +62,8 @@ export function createGenerator(
 ): Generator & { release(): Promise<void> } {
   return new QwenGenerator(source, config, weights, options);
 }
+
+type Cache = KeyValueCache | SharedPrefixCache | DeviceCache;
 
 interface Prompt {
   readonly request: GenerationRequest;
@@ -96,6 +101,7 @@ class QwenGenerator implements Generator {
       maxPrefillTokens: options.maxPrefillTokens ?? 16384,
       maxCacheBytes: options.maxCacheBytes ?? 2 * 1024 ** 3,
       compactBelow: options.compactBelow ?? 0.75,
+      sharePromptsFrom: options.sharePromptsFrom ?? 256,
     };
     const execution = options.execution ?? defaultExecution(config);
     this.#layered = execution === 'layered' && !source.memory ? new LayeredModel(source, config, weights) : null;
@@ -122,7 +128,7 @@ class QwenGenerator implements Generator {
     const results = requests.map((): Completion[] => []);
     const total = requests.length * sampling.samplesPerRequest;
     let done = 0;
-    const memory: Float32Array[] = [];
+    const memory: CacheMemory = { prompts: [], sequences: [] };
     for (const chunk of this.#chunks(prompts, sampling)) {
       await this.#complete(chunk, sampler, sampling, memory, signal, (ended) => {
         done += ended;
@@ -171,7 +177,9 @@ class QwenGenerator implements Generator {
         chunk = [];
       }
       if (chunk.length === 0) {
-        const bytes = (prompt.request.inputIds.length + sampling.maxNewTokens) * perToken;
+        const { length } = prompt.request.inputIds;
+        const own = this.#sharesPrompts(length, samples.length) ? length / samples.length : length;
+        const bytes = (own + sampling.maxNewTokens) * perToken;
         most = Math.max(1, Math.min(maxBatch, Math.floor(maxCacheBytes / bytes)));
       }
       for (const sequence of samples) {
@@ -191,7 +199,7 @@ class QwenGenerator implements Generator {
     chunk: readonly Sequence[],
     sampler: Sampler,
     sampling: SamplingOptions,
-    memory: Float32Array[],
+    memory: CacheMemory,
     signal: AbortSignal | undefined,
     onEnded: (ended: number) => void,
   ): Promise<void> {
@@ -200,7 +208,7 @@ class QwenGenerator implements Generator {
     const half = headDim / 2;
     const stops = new Set(sampling.stopTokenIds);
     const longest = chunk.reduce((most, { prompt }) => Math.max(most, prompt.request.inputIds.length), 0);
-    const cache = await this.#openCache(chunk.length, longest, maxNewTokens, memory);
+    const cache = await this.#openCache(chunk, longest, maxNewTokens, memory);
 
     const accept = (sequence: Sequence, scores: Float32Array): boolean => {
       const token = sampler.pick(scores, sequence.stream);
@@ -220,7 +228,7 @@ class QwenGenerator implements Generator {
 
     let running = chunk.length - ended;
     if (running === 0) return cache.release();
-    const program = await this.#decodeProgram(cache instanceof DeviceCache, sampler);
+    const program = await this.#decodeProgram(cache, sampler);
     const angles = this.#angles(chunk, maxNewTokens);
     const ids = new Int32Array(chunk.length);
     const cos = new Float32Array(chunk.length * half);
@@ -280,10 +288,19 @@ class QwenGenerator implements Generator {
   }
 
   /** A cache without prompts, in the memory of the device or of the host. */
-  async #openCache(slots: number, longest: number, maxNewTokens: number, hostMemory: Float32Array[]) {
+  async #openCache(
+    chunk: readonly Sequence[],
+    longest: number,
+    maxNewTokens: number,
+    hostMemory: CacheMemory,
+  ): Promise<Cache> {
     const { memory } = this.#source;
     if (memory === undefined) {
-      const cache = new KeyValueCache(this.#config, slots, longest + maxNewTokens - 1, hostMemory);
+      const promptOf = promptNumbers(chunk);
+      if (this.#sharesPrompts(longest, chunk.length / (promptOf.at(-1)! + 1))) {
+        return new SharedPrefixCache(this.#config, promptOf, longest, maxNewTokens, hostMemory);
+      }
+      const cache = new KeyValueCache(this.#config, chunk.length, longest + maxNewTokens - 1, hostMemory.sequences);
       cache.begin(longest);
       return cache;
     }
@@ -300,7 +317,7 @@ class QwenGenerator implements Generator {
   /** Reads the prompts of a chunk into the cache and calls back with the scores of every sequence's first token. */
   async #prefill(
     chunk: readonly Sequence[],
-    cache: KeyValueCache | DeviceCache,
+    cache: Cache,
     sampler: Sampler,
     signal: AbortSignal | undefined,
     onScores: (sequence: Sequence, scores: Float32Array) => void,
@@ -352,11 +369,20 @@ class QwenGenerator implements Generator {
     );
   }
 
-  async #decodeProgram(isOnDevice: boolean, { rule }: Sampler): Promise<Runnable> {
+  async #decodeProgram(cache: Cache, { rule }: Sampler): Promise<Runnable> {
     if (this.#layered) return this.#layered.decode(rule);
-    return this.#program(`${isOnDevice ? 'device-' : ''}decode:${ruleKey(rule)}`, () =>
-      (isOnDevice ? deviceDecodeGraph : decodeGraph)(this.#config, rule, this.#weights),
-    );
+    const [kind, build] =
+      cache instanceof DeviceCache
+        ? (['device-decode', deviceDecodeGraph] as const)
+        : cache instanceof SharedPrefixCache
+          ? (['shared-decode', sharedDecodeGraph] as const)
+          : (['decode', decodeGraph] as const);
+    return this.#program(`${kind}:${ruleKey(rule)}`, () => build(this.#config, rule, this.#weights));
+  }
+
+  /** Whether sequences read the keys and values of their prompt together; for few or short ones a copy each is faster. */
+  #sharesPrompts(promptTokens: number, perPrompt: number): boolean {
+    return !this.#layered && promptTokens > 1 && promptTokens * (perPrompt - 1) >= this.#options.sharePromptsFrom;
   }
 
   /** cos and sin [positions, D / 2] of every text position that a chunk can reach. */
@@ -393,6 +419,15 @@ class QwenGenerator implements Generator {
     }
     return program;
   }
+}
+
+/** Numbers the prompts of a chunk, whose sequences stand next to each other. */
+function promptNumbers(chunk: readonly Sequence[]): number[] {
+  let number = -1;
+  return chunk.map(({ prompt }, slot) => {
+    if (prompt !== chunk[slot - 1]?.prompt) number++;
+    return number;
+  });
 }
 
 /** The tokens seen by every sequence [N, Y], filled up with one of its own. */
