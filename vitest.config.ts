@@ -7,7 +7,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['src/**/*.test.ts', 'stages/**/*.test.ts', 'test/**/*.test.ts'],
-          exclude: ['test/e2e/**', 'test/crash/**', 'node_modules/**'],
+          exclude: ['test/e2e/**', 'test/crash/**', 'test/fuzz/**', 'node_modules/**'],
           testTimeout: 30_000,
           pool: 'forks',
           maxWorkers: 2,
@@ -29,6 +29,15 @@ export default defineConfig({
           // Minutes long, so no part of `npm test`.
           name: 'crash',
           include: ['test/crash/**/*.crash.test.ts'],
+          testTimeout: 3_600_000,
+          pool: 'forks',
+          maxWorkers: 1,
+        },
+      },
+      {
+        test: {
+          name: 'fuzz',
+          include: ['test/fuzz/**/*.fuzz.test.ts'],
           testTimeout: 3_600_000,
           pool: 'forks',
           maxWorkers: 1,

@@ -45,6 +45,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'src/pool/lease.ts',
     'src/pool/session-source.ts',
     'src/run/stage-api.ts',
+    'src/run/check-rows.ts',
     'src/run/load-schema.ts',
     'src/run/run-command.ts',
   ],

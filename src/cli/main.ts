@@ -109,11 +109,14 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
 
   program
     .command('check')
-    .description('validate a pipeline file without running it')
+    .description('validate a pipeline, its data and its models without running it')
     .argument('<file>', 'pipeline file')
     .option('-s, --set <path=value>', 'change a value of the pipeline, e.g. vars.steps=10', collect, [])
+    .option('--no-data', 'look at the pipeline file only')
+    .option('-j, --jobs <n>', 'stages that are looked at at the same time', positiveInteger, 2)
+    .option('-w, --workspace <dir>', 'where results are kept (default: .fr1 beside the pipeline file)')
     .option('--json', 'print JSON')
-    .action(async (file: string, options: CheckFlags) => {
+    .action(async (file: string, options: CheckCommandFlags) => {
       const { checkCommand } = await import('./check-command.ts');
       setExitCode(await checkCommand(file, options, io));
     });
@@ -269,6 +272,13 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
 export interface CheckFlags {
   readonly set: readonly string[];
   readonly json?: boolean;
+}
+
+export interface CheckCommandFlags extends CheckFlags {
+  /** Whether to look at data, models and disk. */
+  readonly data: boolean;
+  readonly jobs: number;
+  readonly workspace?: string;
 }
 
 export interface SelectionFlags {

@@ -211,6 +211,10 @@ export const CATALOGUE = {
     exit: 2,
     explanation: 'The workspace, or a folder that a stage writes to, is read-only or belongs to another user.',
   },
+  DISK_ROOM: {
+    exit: 2,
+    explanation: '`fr1 check` found less room on the disk than the stages will need for models and training states.',
+  },
   DISK_FULL: {
     exit: 1,
     explanation:

@@ -25,7 +25,13 @@ export type StageForecast = {
 /** Stages that are looked up at the same time. */
 const CONCURRENCY = 32;
 
-export async function forecastRun(plan: Plan, workspace: Workspace, numerics: Numerics): Promise<StageForecast[]> {
+/** @param onReuse told the outputs of each stage that can be reused */
+export async function forecastRun(
+  plan: Plan,
+  workspace: Workspace,
+  numerics: Numerics,
+  onReuse: (stage: string, outputs: StageOutputs) => void = () => {},
+): Promise<StageForecast[]> {
   const forecasts = new Map<string, Promise<StageForecast>>();
   const outputs = new Map<string, StageOutputs>();
   const slots = new Slots(CONCURRENCY);
@@ -39,7 +45,7 @@ export async function forecastRun(plan: Plan, workspace: Workspace, numerics: Nu
         const skipped = before.filter(({ will }) => will === 'skip').map(({ name }) => name);
         const giveBack = await slots.take(signal);
         try {
-          return await forecastStage(stage, skipped, { plan, workspace, numerics, outputs });
+          return await forecastStage(stage, skipped, { plan, workspace, numerics, outputs, onReuse });
         } finally {
           giveBack();
         }
@@ -55,12 +61,13 @@ interface Surroundings {
   readonly numerics: Numerics;
   /** Of the stages that can be reused, by name. */
   readonly outputs: Map<string, StageOutputs>;
+  readonly onReuse: (stage: string, outputs: StageOutputs) => void;
 }
 
 async function forecastStage(
   stage: PlannedStage,
   skipped: readonly string[],
-  { plan, workspace, numerics, outputs }: Surroundings,
+  { plan, workspace, numerics, outputs, onReuse }: Surroundings,
 ): Promise<StageForecast> {
   const scope = plan.pipeline.name;
   const { memoryBytes } = stage.resources;
@@ -87,6 +94,7 @@ async function forecastStage(
   const decision = await consultCache(stage, fingerprint, workspace, scope);
   if (decision.kind === 'cached') {
     outputs.set(stage.name, decision.outputs);
+    onReuse(stage.name, decision.outputs);
     const { finishedAt, durationMs } = decision.entry;
     return { ...base, estimatedMs: durationMs, will: 'reuse', finishedAt, durationMs };
   }

@@ -49,14 +49,14 @@ export function fingerprintWith(
   return fingerprintStage(stage, digests, numerics);
 }
 
-/** The options with each artifact reference replaced by the artifact that it stands for. */
+/** The options with each artifact reference replaced by the artifact that it stands for, or by `null` until it is made. */
 export function optionsWithArtifacts(
   options: Readonly<Record<string, unknown>>,
-  artifacts: ReadonlyMap<string, Artifact>,
+  artifacts: ReadonlyMap<string, Artifact | null>,
 ): Record<string, unknown> {
   const replace = (value: unknown, pointer: string): unknown => {
     const artifact = artifacts.get(pointer);
-    if (artifact) return artifact;
+    if (artifact !== undefined) return artifact;
     if (Array.isArray(value)) return value.map((item, i) => replace(item, `${pointer}/${i}`));
     if (typeof value !== 'object' || value === null) return value;
     return Object.fromEntries(

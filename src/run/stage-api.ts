@@ -78,6 +78,8 @@ export interface CheckContext<Options = Record<string, unknown>> {
   problem(error: Error): void;
   /** Reports what was looked at, e.g. `144 chats, at most 212 tokens`. */
   found(message: string): void;
+  /** Adds to the room that the run needs in the workspace. */
+  needsDisk(bytes: number): void;
 }
 
 export interface StageOrigin {

@@ -58,6 +58,10 @@ export function defineEvalStage(
     },
     resources: ({ model }) => ({ device: model !== undefined }),
     validate,
+    async check(context) {
+      const { checkEval } = await import('./check.ts');
+      await checkEval(context);
+    },
     async run(context) {
       const { model: checkpoint } = context.options;
       if (checkpoint === undefined) return evaluate(context, null);

@@ -44,6 +44,10 @@ export const rewriteStage = defineStage<RewriteOptions>({
   cosmeticOptions: ['requests'],
   resources: ({ teacher }) => ({ device: teacher.kind === 'native' }),
   validate,
+  async check(context) {
+    const { checkRewrite } = await import('./check.ts');
+    await checkRewrite(context);
+  },
   async run(context) {
     const data = await readImageData(context.options.data.path);
     if (data.rows.length === 0) throw new Fr1Error('DATA_INSUFFICIENT', 'the data has no rows to write about');

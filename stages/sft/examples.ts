@@ -47,7 +47,7 @@ export async function readExamples(
   for (const [index, row] of rows.entries()) {
     signal.throwIfAborted();
     try {
-      examples.push(await encode(row, folder, processor, images, maxTokens));
+      examples.push(await encodeExample(row, folder, processor, images, maxTokens));
     } catch (cause) {
       if (!(cause instanceof Fr1Error)) throw cause;
       const place = `${path.join(folder, 'data.json')}: chat ${index}`;
@@ -58,7 +58,8 @@ export async function readExamples(
   return examples;
 }
 
-async function encode(
+/** @throws DATA_ROW_INVALID, IMAGE_UNREADABLE, IMAGE_COUNT_MISMATCH, TOKENIZER_INVALID */
+export async function encodeExample(
   row: SftRow,
   folder: string,
   processor: Processor,

@@ -20,6 +20,10 @@ export const sftStage = defineStage<SftOptions>({
   cosmeticOptions: ['saveEvery'],
   resources: () => ({ device: true }),
   validate,
+  async check(context) {
+    const { checkSft } = await import('./check.ts');
+    await checkSft(context);
+  },
   async run(context) {
     const { options, state, seed, signal } = context;
     const source = sourceOfLease(context.lease);

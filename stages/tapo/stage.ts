@@ -34,6 +34,10 @@ export const tapoStage = defineStage<TapoOptions>({
   switches: usedSwitches,
   resources: () => ({ device: true }),
   validate,
+  async check(context) {
+    const { checkTapo } = await import('./check.ts');
+    await checkTapo(context);
+  },
   async run(context) {
     const { options, state, seed, signal } = context;
     const settings = resolveSettings(options);

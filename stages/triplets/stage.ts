@@ -18,6 +18,10 @@ export const tripletsStage = defineStage<TripletsOptions>({
   metrics: ['triplets', 'classes'],
   resources: ({ negative }) => ({ device: negative === 'embedding' }),
   validate,
+  async check(context) {
+    const { checkTriplets } = await import('./check.ts');
+    await checkTriplets(context);
+  },
   async run(context) {
     const { data, sizes, closedShare } = context.options;
     const { info, rows } = await readImageData(data.path);

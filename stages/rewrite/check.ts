@@ -1,0 +1,22 @@
+/** Looks at the labelled images, and at the teacher's model or key, before anything is written. */
+import path from 'node:path';
+import { readImageData } from '../../src/artifacts/rows.ts';
+import { loadImage } from '../../src/engine/image/load-image.ts';
+import { checkModel, weightsText } from '../../src/engine/models/qwen2_5_vl/check-model.ts';
+import { checkRows } from '../../src/run/check-rows.ts';
+import type { CheckContext } from '../../src/run/stage-api.ts';
+import type { RewriteOptions } from './options.ts';
+
+export async function checkRewrite(context: CheckContext<RewriteOptions>): Promise<void> {
+  const { data, teacher } = context.options;
+  if (teacher.checkpoint) {
+    const { weights } = await checkModel(teacher.checkpoint.path);
+    context.found(`a teacher of ${weightsText(weights)}`);
+  }
+  if (!data) return;
+  const { rows } = await readImageData(data.path);
+  const isRight = await checkRows(context, rows, 'images', async ({ image }) => {
+    await loadImage(path.join(data.path, image));
+  });
+  if (isRight) context.found(`${rows.length} images`);
+}

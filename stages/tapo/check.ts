@@ -1,0 +1,66 @@
+/** Looks at the model, and at the images, prompt and reward of every triplet, before anything is trained. */
+import path from 'node:path';
+import type { TripletRow } from '../../src/artifacts/types.ts';
+import { checkModel, weightsText } from '../../src/engine/models/qwen2_5_vl/check-model.ts';
+import { ImageCache, withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
+import { Fr1Error } from '../../src/errors/fr1-error.ts';
+import { methodSwitches } from '../../src/methods/presets.ts';
+import { type RewardRule, scoreResponse } from '../../src/methods/reward.ts';
+import { checkRows } from '../../src/run/check-rows.ts';
+import type { CheckContext } from '../../src/run/stage-api.ts';
+import type { TapoOptions } from './options.ts';
+import { type QuestionMaker, questionOf, readTriplets } from './questions.ts';
+import { resolveSettings } from './settings.ts';
+
+const CACHE_BYTES = 64 * 2 ** 20;
+
+export async function checkTapo(context: CheckContext<TapoOptions>): Promise<void> {
+  const { model, data, prompt, minPixels, maxPixels, set, rewardRule } = context.options;
+  const settings = resolveSettings(context.options as TapoOptions);
+  const { rewardRule: rule } = methodSwitches(set, { ...(rewardRule && { rewardRule }) });
+  const checked = model && (await checkModel(model.path));
+  if (checked) {
+    context.found(weightsText(checked.weights));
+    context.needsDisk(checked.weights * 4 * 4);
+  }
+  if (!data) return;
+  const { rows } = await readTriplets(data.path);
+  let maker: QuestionMaker | undefined;
+  if (checked) {
+    const { processor } = checked;
+    const imageSettings = withPixelBudget(processor.images, { minPixels, maxPixels });
+    const images = new ImageCache(imageSettings, { maxBytes: CACHE_BYTES });
+    maker = { folder: data.path, prompt, settings, processor, imageSettings, images, seed: 0, totalSteps: 1 };
+  }
+  let longest = 0;
+  const isRight = await checkRows(context, rows, 'triplets', async (row) => {
+    checkReward(row, data.path, rule);
+    if (maker === undefined) return;
+    const { anchor } = await questionOf(row, { step: 0, place: 0 }, maker);
+    longest = Math.max(longest, anchor.inputIds.length);
+  });
+  if (!isRight) return;
+  const prompts = maker === undefined ? '' : `, prompts of at most ${longest} tokens`;
+  context.found(`${rows.length} triplets${prompts}, each rewarded for its label alone`);
+}
+
+/** The right answer earns the reward, and the label of the negative image does not. */
+function checkReward({ id, label, negativeLabel }: TripletRow, folder: string, rule: RewardRule): void {
+  const accuracyOf = (answer: string) =>
+    scoreResponse(`<think>x</think><answer>${answer}</answer>`, label, 0, rule).accuracy;
+  const place = `${path.join(folder, 'rows.jsonl')}: row "${id}"`;
+  if (accuracyOf(label) !== 1) {
+    throw new Fr1Error(
+      'DATA_ROW_INVALID',
+      `${place}: the answer "${label}" is not rewarded, although it is the label`,
+      {
+        hint: 'a label is plain text without tags',
+      },
+    );
+  }
+  if (negativeLabel !== undefined && accuracyOf(negativeLabel) !== 0) {
+    throw new Fr1Error('DATA_ROW_INVALID', `${place}: "${negativeLabel}" is rewarded as "${label}"`, {
+      hint: 'the one label is part of the other: rename one, or reward exact answers only',
+    });
+  }
+}
