@@ -131,7 +131,7 @@ export async function hostileImage(number: number): Promise<Uint8Array> {
 }
 
 function bomb(stream: RandomStream): Uint8Array {
-  const side = stream.choice([5000, 7000, 12_000, 30_000, 65_535, 2_000_000_000]);
+  const side = stream.choice([5000, 6300, 7000, 12_000, 30_000, 65_535, 2_000_000_000]);
   switch (stream.integer(3)) {
     case 0:
       return blankPng(side, stream.choice([1, side]), stream.choice([2, 6]));

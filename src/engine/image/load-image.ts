@@ -15,7 +15,7 @@ export interface RgbImage {
 }
 
 /** Most pixels of an image, against decompression bombs: decoding the worst takes less than 500 MB. Pillow allows 179 M. */
-export const MAX_IMAGE_PIXELS = 50_000_000;
+export const MAX_IMAGE_PIXELS = 40_000_000;
 /** Inks are converted in memory, so half as many pixels fit. */
 const MAX_INK_PIXELS = MAX_IMAGE_PIXELS / 2;
 

@@ -25,7 +25,7 @@ import type { LossBuilder, StepOptions } from './training-model.ts';
 import { mergedUnits, patchEmbeddings, type VisionLayoutKind, visionBlock, visionInputs } from './vision.ts';
 
 /** Bytes of logits that are computed at a time, where the head is not trained. */
-const LOGIT_BYTES = 256 * 1024 ** 2;
+export const LOGIT_BYTES = 256 * 1024 ** 2;
 
 export interface LayeredGradients {
   readonly loss: number;
@@ -340,7 +340,7 @@ interface VisionSegments {
   readonly all: readonly Segment[];
 }
 
-function visionSegments({ vision }: Qwen25VLConfig, kind: VisionLayoutKind): VisionSegments {
+export function visionSegments({ vision }: Qwen25VLConfig, kind: VisionLayoutKind): VisionSegments {
   const isFull = (index: number) => vision.fullattBlockIndexes.includes(index);
   const border = (inputs: ReturnType<typeof visionInputs>) =>
     ['float32', [inputs.pixels.dim(0), vision.hiddenSize]] as const;
@@ -388,7 +388,7 @@ interface TextSegments {
   readonly decodeNorm: Segment;
 }
 
-function textSegments(config: Qwen25VLConfig): TextSegments {
+export function textSegments(config: Qwen25VLConfig): TextSegments {
   const { text } = config;
   const { hiddenSize, headDim, numKeyValueHeads: groups } = text;
   const eachLayer = (kind: string, build: Segment['build'], keepsMemory = false): Segment[] =>

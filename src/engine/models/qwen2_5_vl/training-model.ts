@@ -48,6 +48,29 @@ export function logProbGraph(
   return { graph, logProbs: TokenLogProb(values.logits, graph.input('pairs', 'int64', ['N', 2])), ...values };
 }
 
+/** Builds the graph of a loss and of the gradients of all trained weights. */
+export function lossGraph(
+  config: Qwen25VLConfig,
+  visionKind: VisionLayoutKind | null,
+  weights: ModelWeights,
+  loss: LossBuilder,
+  options?: { readonly hasDropout?: boolean },
+): { graph: ModelGraph; outputs: Record<string, Value> } {
+  const { graph, logProbs } = logProbGraph(config, visionKind, weights, options);
+  const built = loss.build(graph, logProbs);
+  const parameters = weights.trained.parameters.flatMap(({ name }) => graph.find(name) ?? []);
+  const { dense, sparse } = backward(built.loss, parameters);
+  const outputs: Record<string, Value> = { loss: built.loss };
+  for (const [name, value] of Object.entries(built.terms ?? {})) outputs[`term:${name}`] = value;
+  for (const [parameter, value] of dense) outputs[`grad:${parameter.name}`] = value;
+  for (const [parameter, parts] of sparse) {
+    parts.forEach((part, i) => {
+      outputs[`rows:${i}:${parameter.name}`] = part.rows;
+    });
+  }
+  return { graph, outputs };
+}
+
 /** Weights of a model that is trained whole, all zero. */
 export function zeroWeights(config: Qwen25VLConfig): ModelWeights {
   return new ModelWeights(new ParameterStore(parameterSpecs(config).map(trainedParameter)));
@@ -170,19 +193,7 @@ export class TrainingModel {
       });
     }
     const program = await this.#program(`loss:${loss.key}:${batch.visionKind}${hasDropout ? ':dropout' : ''}`, () => {
-      const { graph, logProbs } = logProbGraph(this.config, batch.visionKind, this.weights, { hasDropout });
-      const built = loss.build(graph, logProbs);
-      const parameters = trained.flatMap((name) => graph.find(name) ?? []);
-      const { dense, sparse } = backward(built.loss, parameters);
-      const outputs: Record<string, Value> = { loss: built.loss };
-      for (const [name, value] of Object.entries(built.terms ?? {})) outputs[`term:${name}`] = value;
-      for (const [parameter, value] of dense) outputs[`grad:${parameter.name}`] = value;
-      for (const [parameter, parts] of sparse) {
-        parts.forEach((part, i) => {
-          outputs[`rows:${i}:${parameter.name}`] = part.rows;
-        });
-      }
-      return { graph, outputs };
+      return lossGraph(this.config, batch.visionKind, this.weights, loss, { hasDropout });
     });
     const into: Record<string, HostTensor> = {};
     const written = new Set<string>();

@@ -1,0 +1,72 @@
+/**
+ * How much memory running a graph takes beyond its feeds: the largest sum of values that are alive at the same time.
+ * A model of what onnxruntime does on the CPU: weights that are widened are widened first of all, reshaped values are
+ * their source, and elementwise operators write over an input of their size that nobody reads after them.
+ */
+import { BYTES_PER_ELEMENT } from '../tensor.ts';
+import { evaluateDim } from './dim.ts';
+import type { Graph, Node, Value } from './graph.ts';
+
+const IN_PLACE = new Set(['Add', 'Sub', 'Mul', 'Div', 'Neg', 'Softmax', 'Sigmoid', 'Exp', 'Sqrt', 'Clip', 'Tanh']);
+
+export function peakLiveBytes(
+  graph: Graph,
+  outputs: Readonly<Record<string, Value>>,
+  sizes: ReadonlyMap<string, number>,
+): number {
+  const nodes = inOrder(graph, Object.values(outputs));
+  const bytesOf = (value: Value) =>
+    value.shape.reduce<number>((bytes, dim) => bytes * evaluateDim(dim, sizes), BYTES_PER_ELEMENT[value.dtype]);
+  /** The value whose memory a value is. */
+  const memory = new Map<Value, Value>();
+  const rootOf = (value: Value): Value => memory.get(value) ?? value;
+  const lastUse = new Map<Value, number>();
+  nodes.forEach((node, at) => {
+    if (node.operator.type === 'Reshape') memory.set(node.outputs[0]!, rootOf(node.inputs[0]!));
+    for (const value of [...node.inputs, ...node.outputs]) lastUse.set(rootOf(value), at);
+  });
+  for (const value of Object.values(outputs)) lastUse.set(rootOf(value), nodes.length);
+
+  const alive = new Map<Value, number>();
+  let now = 0;
+  let peak = 0;
+  nodes.forEach((node, at) => {
+    let reusable = IN_PLACE.has(node.operator.type)
+      ? [...new Set(node.inputs.map(rootOf))].filter((input) => alive.has(input) && lastUse.get(input) === at)
+      : [];
+    for (const output of node.outputs) {
+      if (memory.has(output)) continue;
+      const bytes = bytesOf(output);
+      const reused = reusable.find((input) => alive.get(input) === bytes);
+      if (reused) {
+        reusable = reusable.filter((input) => input !== reused);
+        now -= bytes;
+        alive.delete(reused);
+      }
+      alive.set(output, bytes);
+      now += bytes;
+    }
+    // A row of zeros is put behind the data first.
+    peak = Math.max(peak, now + (node.operator.type === 'GatherRows' ? bytesOf(node.inputs[0]!) : 0));
+    for (const value of new Set([...node.inputs, ...node.outputs].map(rootOf))) {
+      if (lastUse.get(value) !== at) continue;
+      now -= alive.get(value) ?? 0;
+      alive.delete(value);
+    }
+  });
+  return peak;
+}
+
+/** The nodes that the outputs need, those that widen a weight first. */
+function inOrder(graph: Graph, outputs: readonly Value[]): Node[] {
+  const needed = new Set<Value>(outputs);
+  const nodes: Node[] = [];
+  for (const node of [...graph.nodes].reverse()) {
+    if (!node.outputs.some((output) => needed.has(output))) continue;
+    nodes.push(node);
+    for (const input of node.inputs) needed.add(input);
+  }
+  nodes.reverse();
+  const widens = (node: Node) => node.operator.type === 'Cast' && node.inputs[0]!.source.kind === 'parameter';
+  return [...nodes.filter(widens), ...nodes.filter((node) => !widens(node))];
+}
