@@ -174,6 +174,11 @@ export const CATALOGUE = {
 
   // devices
   DEVICE_UNAVAILABLE: { exit: 2, explanation: 'The device asked for does not exist here or cannot be used.' },
+  MEMORY_SHORT: {
+    exit: 2,
+    explanation:
+      'A training or a generation would need more memory than the machine has; the message says what for and the hint which options make it smaller.',
+  },
   DEVICE_MEMORY: { exit: 1, explanation: 'More memory was asked for than the device has.' },
 
   // artifacts and workspace

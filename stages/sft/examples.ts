@@ -8,6 +8,7 @@ import type { ImagePatches } from '../../src/engine/generate/types.ts';
 import { buildBatch, type Row } from '../../src/engine/models/qwen2_5_vl/batch.ts';
 import type { ImageCache } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import type { Processor } from '../../src/engine/models/qwen2_5_vl/processor.ts';
+import type { ImageGrid } from '../../src/engine/models/qwen2_5_vl/vision-layout.ts';
 import { RandomStream } from '../../src/engine/random.ts';
 import type { PlannedBatch } from '../../src/engine/recipes/supervised.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
@@ -140,5 +141,25 @@ export function planBatch(examples: readonly Example[], processor: Processor, ca
       }
       return buildBatch(processor.config, rows, images);
     },
+  };
+}
+
+/** What the largest micro-batch can take: as many of the longest chat as go together. */
+export async function largestBatch(
+  examples: readonly Example[],
+  { batchSize, microBatchSize }: { readonly batchSize: number; readonly microBatchSize: number },
+  cache: ImageCache,
+) {
+  const tokensOf = ({ prefix, answer }: Example) => prefix.length + answer.length;
+  const longest = examples.reduce((a, b) => (tokensOf(b) > tokensOf(a) ? b : a));
+  const rows = Math.min(microBatchSize, batchSize, examples.length);
+  const grids: ImageGrid[] = [];
+  for (const image of longest.images) grids.push((await cache.load(image)).grid);
+  return {
+    rows,
+    tokens: tokensOf(longest),
+    targets: rows * longest.answer.length,
+    images: Array.from({ length: rows }, () => grids).flat(),
+    accumulates: batchSize > microBatchSize,
   };
 }

@@ -1,13 +1,15 @@
 /** Supervised fine-tuning on chats: the first stage of Fine-R1, and how a model learns a task's form. */
 import { strayAdapterSettings, trainingOf } from '../../src/engine/adapters/choice.ts';
+import { estimateMemory } from '../../src/engine/models/qwen2_5_vl/estimate.ts';
 import { ImageCache, withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import { openTrainingModel } from '../../src/engine/models/qwen2_5_vl/open-training-model.ts';
+import { type MemoryKnobs, requireMemory } from '../../src/engine/models/qwen2_5_vl/require-memory.ts';
 import { AdamW } from '../../src/engine/optim/adamw.ts';
 import { trainSupervised } from '../../src/engine/recipes/supervised.ts';
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import { loadStageSchema } from '../../src/run/load-schema.ts';
 import { defineStage, type OptionProblem, type StageContext } from '../../src/run/stage-api.ts';
-import { type Example, microBatchesOf, planBatch, readExamples, stepsPerEpoch } from './examples.ts';
+import { type Example, largestBatch, microBatchesOf, planBatch, readExamples, stepsPerEpoch } from './examples.ts';
 import type { SftOptions } from './options.ts';
 
 export const sftStage = defineStage<SftOptions>({
@@ -41,6 +43,8 @@ export const sftStage = defineStage<SftOptions>({
         onRead: (done, total) => context.progress({ done, total, unit: 'chats', note: 'reading' }),
       });
       warnOfForm(context, examples);
+      const training = await largestBatch(examples, options, cache);
+      if (!source.memory) requireMemory('this training', estimateMemory({ ...model, training }), KNOBS);
       const totalSteps = options.steps ?? options.epochs! * stepsPerEpoch(examples.length, options.batchSize);
       const order = {
         seed,
@@ -87,6 +91,13 @@ export const sftStage = defineStage<SftOptions>({
     }
   },
 });
+
+const KNOBS: MemoryKnobs = {
+  frozenWeights: 'store the model in bfloat16',
+  trainedWeights: 'train an adapter (adapter: { kind: lora }) or one of lower rank, or fewer parts under trainable',
+  batch: 'lower microBatchSize or maxPixels',
+  activations: 'lower microBatchSize or maxPixels',
+};
 
 function validate(options: SftOptions): OptionProblem[] {
   const problems: OptionProblem[] = [];

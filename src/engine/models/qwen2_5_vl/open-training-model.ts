@@ -13,7 +13,7 @@ import { linearModules, selectModules, type TargetModules } from '../../adapters
 import type { LoraLayer } from '../../nn/model-graph.ts';
 import { ParameterStore } from '../../optim/parameter-store.ts';
 import type { SessionSource } from '../../program.ts';
-import type { HostTensor } from '../../tensor.ts';
+import { type HostTensor, sizeOf } from '../../tensor.ts';
 import { type Checkpoint, saveCheckpoint } from '../../weights/checkpoint.ts';
 import { type FloatDType, toFloat32 } from '../../weights/convert.ts';
 import { JoinedWeights, MemoryWeights, ModelWeights } from '../../weights/model-weights.ts';
@@ -21,6 +21,7 @@ import { defaultExecution } from './execution.ts';
 import { frozenWeights } from './frozen-weights.ts';
 import type { ParameterSpec } from './parameters.ts';
 import { openProcessor, type Processor } from './processor.ts';
+import { requireMemory } from './require-memory.ts';
 import { TrainingModel, trainedParameter } from './training-model.ts';
 
 /** Parts of a model. */
@@ -42,6 +43,9 @@ export type Training =
   /** The adapter of the folder. */
   | { readonly kind: 'continue' };
 
+/** Weight, gradient and two moments in float32. */
+const TRAINED_BYTES = 16;
+
 export interface OpenedTrainingModel {
   readonly model: TrainingModel;
   readonly processor: Processor;
@@ -62,6 +66,7 @@ export async function openTrainingModel(
   const processor = await openProcessor(folder.base.dir);
   const { base } = folder;
   if (training.kind === 'full') {
+    if (!source.memory) requireStateMemory(base, training.towers);
     const weights = wholeWeights(base, training.towers, folder.adapter);
     const tensors = base.parameters.map(({ name, shape }) => ({ name, shape, load: () => weights.tensor(name) }));
     return {
@@ -84,6 +89,23 @@ export async function openTrainingModel(
       await saveAdapted(to, base, adapter, { dtype });
     },
   };
+}
+
+/** Refuses a training whose weights and optimiser alone would not fit, before any of them is read. */
+function requireStateMemory(base: Checkpoint, towers: Towers): void {
+  const isLayered = defaultExecution(base.config) === 'layered';
+  let frozenWeights = 0;
+  let trainedWeights = 0;
+  for (const { name, shape, tower } of base.parameters) {
+    if (towers[tower]) trainedWeights += TRAINED_BYTES * sizeOf(shape);
+    else frozenWeights += isLayered ? base.locate(name).byteLength : 4 * sizeOf(shape);
+  }
+  const total = frozenWeights + trainedWeights;
+  requireMemory(
+    'this training',
+    { process: 0, frozenWeights, trainedWeights, batch: 0, activations: 0, cache: 0, total },
+    { trainedWeights: 'train an adapter (adapter: { kind: lora }), or fewer parts under trainable' },
+  );
 }
 
 /** The adapter is trained, its base is not. */

@@ -89,6 +89,7 @@ export interface StepOptions {
 export class TrainingModel {
   readonly config: Qwen25VLConfig;
   readonly weights: ModelWeights;
+  readonly execution: Execution;
   readonly #source: SessionSource;
   readonly #programs = new Map<string, Promise<Program>>();
   readonly #architecture: string;
@@ -108,7 +109,8 @@ export class TrainingModel {
       .update(JSON.stringify({ config, weights: weights.layoutKey }))
       .digest('hex')
       .slice(0, 16);
-    this.#layered = execution === 'layered' && !source.memory ? new LayeredModel(source, config, weights) : null;
+    this.execution = source.memory ? 'whole' : execution;
+    this.#layered = this.execution === 'layered' ? new LayeredModel(source, config, weights) : null;
   }
 
   /** The weights that are trained. */
