@@ -1,6 +1,7 @@
 /** A model as other tools load it: transformers, vLLM, PEFT. */
 import { mergedTensor } from '../../src/engine/adapters/lora.ts';
 import { type ModelFolder, openModelFolder, saveAdapted } from '../../src/engine/adapters/model-folder.ts';
+import { takeTurn } from '../../src/engine/turn.ts';
 import { saveCheckpoint } from '../../src/engine/weights/checkpoint.ts';
 import { type FloatDType, toFloat32 } from '../../src/engine/weights/convert.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
@@ -57,8 +58,9 @@ async function saveMerged(
     tensors: base.parameters.map(({ name, shape }) => ({
       name,
       shape,
-      load: () => {
+      async load() {
         onWeight(++done, base.parameters.length);
+        await takeTurn();
         const tensor = mergedTensor(name, find, layers);
         // The file's own type goes through unchanged; others are narrowed from float32.
         return tensor.dtype === dtype ? tensor : { dtype: 'float32', shape, data: toFloat32(tensor) };

@@ -50,7 +50,9 @@ export class Sampler {
   /** Probability and tokens in every bucket of a row. */
   readonly #mass = new Float64Array(BUCKETS);
   readonly #count = new Int32Array(BUCKETS);
+  /** The tokens of the bucket that was sorted last, and how many they are. */
   readonly #keys: Float64Array;
+  #sorted = 0;
 
   /** @throws SAMPLING_INVALID for options outside their ranges */
   constructor(options: SamplingOptions, vocabulary: number) {
@@ -90,8 +92,9 @@ export class Sampler {
    */
   #pickRestricted(probabilities: Float32Array, uniform: number): number {
     const { topK, topP } = this.#options;
-    const top = this.#fillBuckets(probabilities);
     const keepsAll = topK === 0 || topK >= this.#vocabulary;
+    // All tokens below the floor together have less than top-p leaves out, so the likeliest reach it without them.
+    const top = this.#fillBuckets(probabilities, keepsAll ? (1 - topP) / (2 * this.#vocabulary) : 0);
     // Top-p is a share of what top-k leaves, and of 1 where that is all.
     const mass = keepsAll ? 1 : this.#reach(probabilities, top, topK, Infinity).mass;
     const kept = this.#reach(probabilities, top, keepsAll ? Infinity : topK, topP < 1 ? topP * mass : Infinity);
@@ -110,11 +113,8 @@ export class Sampler {
       this.#sortBucket(probabilities, bucket);
       let token = 0;
       for (let i = 0; i < most; i++) {
-        const next = this.#sortedToken(count, i);
-        const probability = probabilities[next]!;
-        if (probability <= 0 && i > 0) break;
-        token = next;
-        left -= probability;
+        token = this.#sortedToken(i);
+        left -= probabilities[token]!;
         if (left < 0) break;
       }
       return token;
@@ -122,15 +122,17 @@ export class Sampler {
     throw notNumbers();
   }
 
-  /** Sums up a row by buckets; returns the highest that has a token. */
-  #fillBuckets(probabilities: Float32Array): number {
+  /** Sums up the tokens above `floor` by buckets; returns the highest that has one. */
+  #fillBuckets(probabilities: Float32Array, floor: number): number {
     const mass = this.#mass.fill(0);
     const count = this.#count.fill(0);
     const bits = new Uint32Array(probabilities.buffer, probabilities.byteOffset, probabilities.length);
     for (let v = 0; v < bits.length; v++) {
+      const probability = probabilities[v]!;
+      if (probability <= floor) continue;
       const bucket = bits[v]! >>> BUCKET_SHIFT;
       count[bucket] = count[bucket]! + 1;
-      mass[bucket] = mass[bucket]! + probabilities[v]!;
+      mass[bucket] = mass[bucket]! + probability;
     }
     let top = BUCKETS - 1;
     while (top > 0 && count[top] === 0) top--;
@@ -153,7 +155,7 @@ export class Sampler {
       this.#sortBucket(probabilities, bucket);
       for (let i = 0; i < count; i++) {
         if (tokens > 0 && (tokens >= limit || mass >= wanted)) break;
-        mass += probabilities[this.#sortedToken(count, i)]!;
+        mass += probabilities[this.#sortedToken(i)]!;
         tokens++;
       }
       if (tokens >= limit || mass >= wanted) break;
@@ -171,11 +173,12 @@ export class Sampler {
       }
     }
     this.#keys.subarray(0, found).sort();
+    this.#sorted = found;
   }
 
-  /** The i-th likeliest of the sorted bucket, which has `count` tokens. */
-  #sortedToken(count: number, i: number): number {
-    return TOKEN_RANGE - 1 - (this.#keys[count - 1 - i]! % TOKEN_RANGE);
+  /** The i-th likeliest of the sorted bucket. */
+  #sortedToken(i: number): number {
+    return TOKEN_RANGE - 1 - (this.#keys[this.#sorted - 1 - i]! % TOKEN_RANGE);
   }
 }
 
