@@ -2,6 +2,7 @@
 import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { ArtifactType } from '../artifacts/types.ts';
+import { sourceOfInput } from './known-inputs.ts';
 import type { LocalInput } from './types.ts';
 
 /** The files by any of which a folder of that type is recognised; `files` is any folder, or a single file. */
@@ -31,9 +32,11 @@ export function localInput(
 ): LocalInput | LocalInputProblem {
   const absolute = path.resolve(folder, written);
   if (!existsSync(absolute)) {
-    const hint = path.isAbsolute(written)
+    const place = path.isAbsolute(written)
       ? `give the path of a folder that exists, or an output: \${{ stages.name.outputs.name }}`
       : `paths start at the pipeline file's folder: ${absolute}`;
+    const source = sourceOfInput(written);
+    const hint = source === undefined ? place : `${source}; ${place}`;
     return {
       problem: 'INPUT_MISSING',
       message: `there is no ${accepts.includes('files') ? 'file or folder' : 'folder'} ${written}`,

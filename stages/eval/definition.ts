@@ -16,6 +16,12 @@ export interface PixelBudget {
   readonly maxPixels: number | undefined;
 }
 
+/** The switches of scoring as these options set them. */
+function switchesOf(options: EvalOptions): Record<string, string> {
+  const { optionOrder, standardFrom, openFallback, emptyCarLabel } = rulesOf(options);
+  return { optionOrder, standardFrom, openFallback, emptyCarLabel };
+}
+
 function validate(options: EvalOptions): OptionProblem[] {
   const problems: OptionProblem[] = [];
   const { model, outputs, data, lists, similarity, minPixels, maxPixels } = options;
@@ -56,6 +62,7 @@ export function defineEvalStage(
       predictions: { type: 'predictions', description: 'Every answer with its score.' },
       metrics: { type: 'metrics', description: 'Accuracies with 95 % intervals.' },
     },
+    switches: switchesOf,
     resources: ({ model }) => ({ device: model !== undefined }),
     validate,
     async check(context) {

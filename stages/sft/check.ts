@@ -6,6 +6,7 @@ import { ImageCache, withPixelBudget } from '../../src/engine/models/qwen2_5_vl/
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { checkRows } from '../../src/run/check-rows.ts';
 import type { CheckContext } from '../../src/run/stage-api.ts';
+import { checkTrainingMemory } from '../memory-check.ts';
 import { encodeExample } from './examples.ts';
 import type { SftOptions } from './options.ts';
 
@@ -17,6 +18,7 @@ export async function checkSft(context: CheckContext<SftOptions>): Promise<void>
   const checked = model && (await checkModel(model.path));
   if (checked) {
     context.found(weightsText(checked.weights));
+    checkTrainingMemory(context.options, context);
     // What is trained, both moments of it, and the new model.
     context.needsDisk(checked.weights * 4 * 4);
   }

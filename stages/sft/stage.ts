@@ -20,6 +20,7 @@ export const sftStage = defineStage<SftOptions>({
   outputs: { model: { type: 'checkpoint', description: 'the fine-tuned model with the tokenizer of the first' } },
   metrics: ['loss', 'finalLoss', 'steps'],
   cosmeticOptions: ['saveEvery'],
+  switches: ({ lossNormalisation }) => ({ lossNormalisation }),
   resources: () => ({ device: true }),
   validate,
   async check(context) {

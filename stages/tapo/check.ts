@@ -8,6 +8,7 @@ import { methodSwitches } from '../../src/methods/presets.ts';
 import { type RewardRule, scoreResponse } from '../../src/methods/reward.ts';
 import { checkRows } from '../../src/run/check-rows.ts';
 import type { CheckContext } from '../../src/run/stage-api.ts';
+import { checkTrainingMemory } from '../memory-check.ts';
 import type { TapoOptions } from './options.ts';
 import { type QuestionMaker, questionOf, readTriplets } from './questions.ts';
 import { resolveSettings } from './settings.ts';
@@ -21,6 +22,7 @@ export async function checkTapo(context: CheckContext<TapoOptions>): Promise<voi
   const checked = model && (await checkModel(model.path));
   if (checked) {
     context.found(weightsText(checked.weights));
+    checkTrainingMemory(context.options, context);
     context.needsDisk(checked.weights * 4 * 4);
   }
   if (!data) return;

@@ -16,11 +16,20 @@ export interface AdapterChoice {
   readonly targetModules?: readonly string[] | string;
 }
 
+/** Rank of an adapter that is given none. */
+export const LORA_DEFAULT_RANK = 16;
+
 /** @param seed decides the first values of a new adapter */
 export function trainingOf(choice: AdapterChoice, towers: Towers, seed: number): Training {
   if (choice.kind === 'continue') return { kind: 'continue' };
   if (choice.kind === 'full') return { kind: 'full', towers };
-  const { rank = 16, alpha = 2 * rank, dropout = 0, rankStabilised = false, targetModules = ALL_LINEAR } = choice;
+  const {
+    rank = LORA_DEFAULT_RANK,
+    alpha = 2 * rank,
+    dropout = 0,
+    rankStabilised = false,
+    targetModules = ALL_LINEAR,
+  } = choice;
   return {
     kind: 'lora',
     towers,

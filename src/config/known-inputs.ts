@@ -1,0 +1,48 @@
+/** Where inputs that pipelines name come from, for the hint about one that is missing. Names are those of the official downloads. */
+
+interface KnownInput {
+  /** Looked for in the path as written. */
+  readonly path: RegExp;
+  readonly hint: string;
+}
+
+const FINE_R1 = 'the repository PKU-ICST-MIPL/FineR1_ICLR2026 on GitHub';
+
+const KNOWN: readonly KnownInput[] = [
+  {
+    path: /Qwen2\.5-VL-(3|7)B-Instruct/,
+    hint: 'get it with `hf download Qwen/Qwen2.5-VL-$1B-Instruct --local-dir FOLDER`; without it pipelines/quickstart.yaml trains a small model that is included',
+  },
+  {
+    path: /Fine-R1-Stage1-data\.json/,
+    hint: `it is LLaMA-Factory/data/Fine-R1-Stage1-data.json in ${FINE_R1}`,
+  },
+  {
+    path: /Fine-R1-Stage2-data/,
+    hint: 'get it with `hf download StevenHH2000/Fine-R1-Stage2-data --repo-type dataset --local-dir FOLDER`, or make triplets of labelled images with `uses: triplets`',
+  },
+  {
+    path: /Fine-R1-(3|7)B-Stage1/,
+    hint: 'it is the output `model` of the stage sft in pipelines/cot_sft_$1b.yaml',
+  },
+  {
+    path: /Fine-R1-(3|7)B/,
+    hint: 'it is the output `model` of the stage tapo in pipelines/fine_r1_$1b.yaml; any Qwen2.5-VL folder will do',
+  },
+  { path: /fine-r1\/eval/, hint: `they are the files of eval/data in ${FINE_R1}` },
+  { path: /fgvc-aircraft-2013b/, hint: 'FGVC-Aircraft: https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft' },
+  { path: /CUB_200_2011/, hint: 'CUB-200-2011: https://www.vision.caltech.edu/datasets/cub_200_2011' },
+  { path: /stanford[_-]cars/, hint: 'Stanford Cars: cars_train, cars_test and devkit of Krause et al. 2013' },
+  { path: /stanford[_-]dogs/, hint: 'Stanford Dogs: http://vision.stanford.edu/aditya86/ImageNetDogs' },
+  { path: /flowers-102/, hint: 'Oxford Flowers 102: https://www.robots.ox.ac.uk/~vgg/data/flowers/102' },
+  { path: /oxford-iiit-pet/, hint: 'Oxford-IIIT Pet: https://www.robots.ox.ac.uk/~vgg/data/pets' },
+];
+
+/** Where to get what a path names; undefined for a path that is not known. */
+export function sourceOfInput(written: string): string | undefined {
+  for (const { path, hint } of KNOWN) {
+    const found = path.exec(written);
+    if (found) return hint.replace('$1', found[1] ?? '');
+  }
+  return undefined;
+}

@@ -1,0 +1,57 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { trainingOf } from '../src/engine/adapters/choice.ts';
+import { trainingMemory } from '../src/engine/models/qwen2_5_vl/training-memory.ts';
+import { openRuntime } from '../src/engine/session/open-runtime.ts';
+import type { Runtime } from '../src/engine/session/runtime.ts';
+import type { Fr1Error } from '../src/errors/fr1-error.ts';
+import { checkTrainingMemory } from './memory-check.ts';
+import { writeTinyModel } from './testing/tiny-model.ts';
+
+let runtime: Runtime;
+let folder: string;
+beforeAll(async () => {
+  runtime = await openRuntime({ threads: 1 });
+  folder = mkdtempSync(path.join(tmpdir(), 'fr1-memory-'));
+  await writeTinyModel(runtime, folder);
+});
+afterAll(async () => {
+  rmSync(folder, { recursive: true });
+  await runtime.close();
+});
+
+const ALL = { vision: true, projector: true, text: true };
+
+function check(available: number, adapter: { kind: 'full' | 'lora' } = { kind: 'full' }, trainable = ALL) {
+  const problems: Fr1Error[] = [];
+  checkTrainingMemory(
+    { model: { path: folder }, adapter, trainable },
+    { problem: (error) => problems.push(error as Fr1Error) },
+    available,
+  );
+  return { problems };
+}
+
+describe('checkTrainingMemory()', () => {
+  it('is content where there is enough', () => {
+    expect(check(1024 ** 3).problems).toEqual([]);
+  });
+
+  it('offers an adapter where that fits, and a smaller model where it does not', () => {
+    expect(check(1000).problems).toEqual([
+      expect.objectContaining({ code: 'DEVICE_MEMORY', hint: expect.stringContaining('quickstart') }),
+    ]);
+    const bytesOf = (kind: 'full' | 'lora') => trainingMemory(folder, trainingOf({ kind }, ALL, 0)).bytes;
+    expect(bytesOf('lora')).toBeLessThan(bytesOf('full'));
+    expect(check(bytesOf('lora')).problems[0]!.hint).toContain('adapter: { kind: lora }');
+  });
+
+  it('leaves a model that is yet to be made alone', () => {
+    const fail = () => {
+      throw new Error('not called');
+    };
+    checkTrainingMemory({ model: null, adapter: { kind: 'full' }, trainable: ALL }, { problem: fail });
+  });
+});
