@@ -1,5 +1,5 @@
 /**
- * Writes the generated files anew: docs/errors.md, schemas/fr1.schema.json and the snapshot of the plugin API. The same tests fail when one is stale.
+ * Writes the generated files anew: docs/errors.md, docs/stages.md, schemas/fr1.schema.json and the snapshot of the plugin API. The same tests fail when one is stale.
  *
  * node scripts/generate-docs.mjs
  */
@@ -14,6 +14,7 @@ const tests = [
   'src/errors/error-docs.test.ts',
   'src/config/editor-schema.test.ts',
   'src/plugin-api/api-snapshot.test.ts',
+  'src/cli/stage-docs.test.ts',
 ];
 const { status } = spawnSync(process.execPath, [vitest, 'run', '--update', '--project', 'unit', ...tests], {
   cwd: root,

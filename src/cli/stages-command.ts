@@ -93,7 +93,7 @@ export function wrapped(text: string, indent: string, nextIndent: string = inden
   return [...lines, line];
 }
 
-/** The options of a stage as rows, properties of nested objects behind a dot. */
+/** The options of a stage as rows, properties of nested objects behind a dot, of those in a list behind `[]`. */
 export function optionRows(stage: Pick<StageDefinition, 'schema'>): OptionRow[] {
   const rows: OptionRow[] = [];
   const visit = (schema: Readonly<Record<string, unknown>>, prefix: string) => {
@@ -109,6 +109,8 @@ export function optionRows(stage: Pick<StageDefinition, 'schema'>): OptionRow[] 
         description: String(property['description'] ?? ''),
       });
       if (property['type'] === 'object') visit(property, `${path}.`);
+      const items = property['items'] as Readonly<Record<string, unknown>> | undefined;
+      if (items?.['type'] === 'object') visit(items, `${path}[].`);
     }
   };
   visit(stage.schema, '');
