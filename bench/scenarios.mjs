@@ -27,7 +27,7 @@ export const SIZES = {
   '5M': makeConfig({ width: 256, layers: 5, heads: 8, inner: 768, vision: 128, visionInner: 256 }),
 };
 
-function makeConfig({ width, layers, heads, inner, vision, visionInner }) {
+export function makeConfig({ width, layers, heads, inner, vision, visionInner }) {
   return {
     architectures: ['Qwen2_5_VLForConditionalGeneration'],
     model_type: 'qwen2_5_vl',

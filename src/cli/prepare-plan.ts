@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { loadPipeline } from '../config/load.ts';
 import { planPipeline } from '../plan/plan.ts';
 import type { Numerics, Plan, Selection } from '../plan/types.ts';
-import { deviceIds, requireUsableDevice } from '../pool/devices.ts';
+import { deviceIds, precisionOf, requireUsableDevice } from '../pool/devices.ts';
 import { currentNumerics } from '../run/numerics.ts';
 import { Workspace, workspaceBeside } from '../run/workspace.ts';
 import type { CliIo } from './io.ts';
@@ -33,7 +33,7 @@ export async function preparePlan(file: string, flags: PlanFlags, io: CliIo): Pr
   return {
     plan,
     workspace: new Workspace(directory),
-    numerics: currentNumerics(devices, flags.threads),
+    numerics: currentNumerics(devices, flags.threads, precisionOf(devices[0]!)),
     devices,
   };
 }

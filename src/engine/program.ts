@@ -6,6 +6,7 @@ import { Fr1Error } from '../errors/fr1-error.ts';
 import { evaluateDim, formatShape, solveDim } from './autodiff/dim.ts';
 import type { Graph, Value } from './autodiff/graph.ts';
 import { type EmittedModel, type ExternalWeight, emitModel, resolveShape } from './onnx/emitter.ts';
+import { cudaPrecision } from './session/precision.ts';
 import type { DeviceMemory, Provider, Session, SessionOptions } from './session/runtime.ts';
 import { emptyData, type HostTensor, int64, isHostTensor, sizeOf, type Tensor } from './tensor.ts';
 
@@ -54,6 +55,7 @@ export class Program {
   ): Promise<Program> {
     const model = emitModel(graph, outputs, {
       provider: source.provider,
+      narrowProducts: source.provider === 'cuda' && cudaPrecision() === 'bfloat16',
       name: options.key,
       ...(options.frozen ? { frozen: options.frozen } : {}),
     });

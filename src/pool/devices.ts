@@ -1,4 +1,5 @@
 /** Which devices can be used, and what to do where one cannot. */
+import { cudaPrecision } from '../engine/session/precision.ts';
 import type { DeviceMemory, Provider, Runtime } from '../engine/session/runtime.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import { didYouMean } from '../errors/nearest.ts';
@@ -43,6 +44,11 @@ export function parseDevice(id: string): ParsedDevice {
     });
   }
   return { provider: (match[1] ?? match[2]) as Provider, index: Number(match[3] ?? 0) };
+}
+
+/** Precision of matrix products on a device, where it can be chosen. @throws DEVICE_UNAVAILABLE for an unknown one */
+export function precisionOf(id: string): string | undefined {
+  return parseDevice(id).provider === 'cuda' ? cudaPrecision() : undefined;
 }
 
 /**

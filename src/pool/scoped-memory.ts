@@ -5,9 +5,11 @@ import type { DeviceBuffer, DeviceTensor, DType, HostTensor } from '../engine/te
 export class ScopedMemory implements DeviceMemory {
   readonly #memory: DeviceMemory;
   readonly #buffers = new Set<DeviceBuffer>();
+  readonly view: DeviceMemory['view'];
 
   constructor(memory: DeviceMemory) {
     this.#memory = memory;
+    this.view = memory.view;
   }
 
   allocate<D extends DType>(dtype: D, shape: readonly number[]): DeviceTensor<D> {

@@ -10,11 +10,13 @@ export const NUMERICS_VERSION = '1';
 
 /**
  * `devices` are of one kind. `threads` defaults to what the runtime would take: all processors that this process may use,
- * shared out among the devices where these are parts of the CPU.
+ * shared out among the devices where these are parts of the CPU. `precision` is that of matrix products, where it can be
+ * chosen.
  */
-export function currentNumerics(devices: readonly string[], threads?: number): Numerics {
-  const provider = devices[0]!.split(':')[0]!;
-  const parts = provider === 'cpu' ? devices.length : 1;
+export function currentNumerics(devices: readonly string[], threads?: number, precision?: string): Numerics {
+  const kind = devices[0]!.split(':')[0]!;
+  const provider = precision === undefined ? kind : `${kind} ${precision}`;
+  const parts = kind === 'cpu' ? devices.length : 1;
   return {
     fr1: NUMERICS_VERSION,
     onnxruntime: packageVersion('onnxruntime-node'),

@@ -52,6 +52,8 @@ function bytesOf(tensor: HostTensor): Uint8Array {
 
 export class Emitter {
   readonly provider: Provider;
+  /** Whether matrix products are computed in bfloat16. */
+  readonly narrowProducts: boolean;
   readonly nodes: NodeProto[] = [];
   readonly initializers: TensorProto[] = [];
   readonly shapeInputs = new Map<string, ShapeInput>();
@@ -61,8 +63,9 @@ export class Emitter {
   #scope = '';
   #serial = 0;
 
-  constructor(provider: Provider) {
+  constructor(provider: Provider, narrowProducts = false) {
     this.provider = provider;
+    this.narrowProducts = narrowProducts;
   }
 
   /** The ONNX name of a value; a constant is written on first use. Names that are made up begin with `%`. */
@@ -101,6 +104,18 @@ export class Emitter {
       attribute: Object.entries(options.attributes ?? {}).map(([name, value]) => attribute(name, value)),
     });
     return names;
+  }
+
+  /** Adds a node that multiplies matrices, between casts where products are computed in bfloat16. */
+  product(opType: string, inputs: readonly (Value | string)[], outputs: readonly Value[], options: EmitOptions): void {
+    if (!this.narrowProducts) {
+      this.op(opType, inputs, outputs, options);
+      return;
+    }
+    const cast = (input: Value | string) =>
+      this.op('Cast', [input], 1, { attributes: { to: ONNX_DTYPE.bfloat16 } })[0]!;
+    const narrow = this.op(opType, inputs.map(cast), 1, options);
+    this.op('Cast', narrow, outputs, { attributes: { to: ONNX_DTYPE.float32 } });
   }
 
   /** An initialiser; equal small tensors are written once. */
@@ -156,9 +171,14 @@ export class Emitter {
 export function emitModel(
   graph: Graph,
   outputs: Readonly<Record<string, Value>>,
-  options: { provider?: Provider; name?: string; frozen?: ReadonlyMap<Value, ExternalWeight> } = {},
+  options: {
+    provider?: Provider;
+    name?: string;
+    frozen?: ReadonlyMap<Value, ExternalWeight>;
+    narrowProducts?: boolean;
+  } = {},
 ): EmittedModel {
-  const { provider = 'cpu', name = 'fr1', frozen } = options;
+  const { provider = 'cpu', name = 'fr1', frozen, narrowProducts = false } = options;
   const needed = new Set<Value>(Object.values(outputs));
   const nodes: Node[] = [];
   for (const node of [...graph.nodes].reverse()) {
@@ -166,7 +186,7 @@ export function emitModel(
     nodes.push(node);
     for (const input of node.inputs) needed.add(input);
   }
-  const emitter = new Emitter(provider);
+  const emitter = new Emitter(provider, narrowProducts);
   for (const [outputName, value] of Object.entries(outputs)) {
     if (value.source.kind === 'node' && !emitter.outputNames.has(value)) emitter.outputNames.set(value, outputName);
   }

@@ -23,7 +23,7 @@ export const GEMM: Operator<GemmAttributes> = {
   },
   emit: (node, emitter) => {
     const { transA, transB } = node.attributes;
-    emitter.op('Gemm', node.inputs, node.outputs, {
+    emitter.product('Gemm', node.inputs, node.outputs, {
       attributes: { transA: transA ? 1 : 0, transB: transB ? 1 : 0 },
     });
   },

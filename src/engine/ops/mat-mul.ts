@@ -28,7 +28,7 @@ export const MAT_MUL: Operator<MatMulAttributes> = {
   emit: (node, emitter) => {
     const { transA, transB, alpha } = node.attributes;
     if (emitter.provider !== 'webgpu') {
-      emitter.op('FusedMatMul', node.inputs, node.outputs, {
+      emitter.product('FusedMatMul', node.inputs, node.outputs, {
         domain: 'com.microsoft',
         attributes: { transA: transA ? 1 : 0, transB: transB ? 1 : 0, alpha: { float: alpha } },
       });

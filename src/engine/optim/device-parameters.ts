@@ -1,7 +1,8 @@
 /**
  * Trained weights in the memory of a device. Like in host memory, weights, gradients and moments are vectors in one layout,
- * those with weight decay first, so that sums, norms and updates are few and long. Graphs read each weight as a tensor of
- * its own: `refresh` copies the vectors out after an update.
+ * those with weight decay first, so that sums, norms and updates are few and long. Graphs read each weight, and write each
+ * gradient, as a tensor of its own: where the device has addresses, a part of the vector; where not, weights are copied out
+ * of the vectors after an update (`refresh`) and the graph joins the gradients.
  */
 import { createHash } from 'node:crypto';
 import { Graph, type Value } from '../autodiff/graph.ts';
@@ -36,22 +37,25 @@ export class DeviceParameters {
   readonly weights: DeviceVector;
   readonly #memory: DeviceMemory;
   readonly #tensors: ReadonlyMap<string, DeviceTensor<'float32'>>;
-  readonly #split: Program;
+  /** Absent where the tensors are parts of the vectors. */
+  readonly #split: Program | undefined;
   readonly #sum: Program;
   readonly #squares: Program;
 
   private constructor(
     memory: DeviceMemory,
     groups: readonly ParameterGroup[],
-    programs: { readonly split: Program; readonly sum: Program; readonly squares: Program },
+    programs: { readonly split: Program | undefined; readonly sum: Program; readonly squares: Program },
   ) {
     this.#memory = memory;
     this.groups = groups;
     this.weights = this.vector();
     this.#tensors = new Map(
-      groups.flatMap(({ parameters }) =>
-        parameters.map(({ name, shape }) => [name, memory.allocate('float32', shape)] as const),
-      ),
+      programs.split === undefined
+        ? this.views(this.weights)
+        : groups.flatMap(({ parameters }) =>
+            parameters.map(({ name, shape }) => [name, memory.allocate('float32', shape)] as const),
+          ),
     );
     this.#split = programs.split;
     this.#sum = programs.sum;
@@ -64,7 +68,7 @@ export class DeviceParameters {
     const layout = groups.map(({ parameters }) => parameters.map(({ name, shape }) => [name, shape]));
     const digest = createHash('sha256').update(JSON.stringify(layout)).digest('hex').slice(0, 16);
     const [split, sum, squares] = await Promise.all([
-      compile(source, `weights-of-vectors:${digest}`, splitGraph(groups)),
+      hasParts(memory, groups) ? undefined : compile(source, `weights-of-vectors:${digest}`, splitGraph(groups)),
       compile(source, 'vector-sum', sumGraph()),
       compile(source, 'vector-squares', squaresGraph()),
     ]);
@@ -77,6 +81,32 @@ export class DeviceParameters {
   /** The weight of that name. */
   find(name: string): DeviceTensor<'float32'> | undefined {
     return this.#tensors.get(name);
+  }
+
+  /** Whether each weight, gradient or moment is a part of its vector. */
+  get hasViews(): boolean {
+    return this.#split === undefined;
+  }
+
+  /** The tensors in a vector by the names of the weights. */
+  views(vector: DeviceVector): [name: string, tensor: DeviceTensor<'float32'>][] {
+    return this.groups.flatMap(({ parameters }, i) => {
+      let from = 0;
+      return parameters.map(({ name, shape }): [string, DeviceTensor<'float32'>] => {
+        const start = from;
+        from += sizeOf(shape);
+        return [name, this.#memory.view!(vector[i]!, start, shape)];
+      });
+    });
+  }
+
+  /** A vector of zeros. */
+  async zeros(): Promise<DeviceVector> {
+    const vector = this.vector();
+    for (const [i, { length }] of this.groups.entries()) {
+      await this.#memory.upload(float32([length]), vector[i]!);
+    }
+    return vector;
   }
 
   /** A vector with undefined elements. */
@@ -101,6 +131,7 @@ export class DeviceParameters {
 
   /** Brings the tensors that graphs read up to date with the vectors. */
   async refresh(): Promise<void> {
+    if (this.#split === undefined) return;
     const feeds = Object.fromEntries(this.weights.map((tensor, i) => [`group${i}`, tensor]));
     const into = Object.fromEntries([...this.#tensors].map(([name, tensor]) => [`weight:${name}`, tensor]));
     await this.#split.run(feeds, { into });
@@ -134,6 +165,12 @@ function groupsOf(store: ParameterStore): ParameterGroup[] {
   return [group(true, 0, store.decayed), group(false, store.decayed, store.flat.length)].filter(
     ({ from, to }) => to > from,
   );
+}
+
+/** Whether the weights can be parts of their vectors: where the device has addresses, and all of them are aligned. */
+function hasParts(memory: DeviceMemory, groups: readonly ParameterGroup[]): boolean {
+  const isAligned = groups.every(({ parameters }) => parameters.every(({ shape }) => sizeOf(shape) % 4 === 0));
+  return memory.view !== undefined && isAligned;
 }
 
 interface Built {

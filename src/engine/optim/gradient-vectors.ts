@@ -1,4 +1,4 @@
-/** Gradients as vectors in the layout of the weights on a device: what the graph of a training step puts out there. */
+/** Gradients in the layout of the weights on a device: what the graph of a training step puts out there. */
 import { backward } from '../autodiff/backward.ts';
 import type { Value } from '../autodiff/graph.ts';
 import { Concat } from '../ops/concat.ts';
@@ -12,13 +12,19 @@ import type { ParameterGroup } from './device-parameters.ts';
 const JOINED = 7;
 
 /**
- * Outputs `gradients:0`, `gradients:1`, ... [length of the group], zero where the loss does not depend on a weight.
+ * Zero where the loss does not depend on a weight.
  *
  * Rows of embedding tables are added in the graph, at the int64 input `ids_rows` [N, 1]: the ids as an index of rows.
  *
  * @param loss a scalar over tokens whose ids are the input `ids` [N]
+ * @param isJoined true: vectors `gradients:0`, `gradients:1`, ... [length of the group]; false: a tensor
+ *   `gradient:<name>` for each weight
  */
-export function vectorOutputs(loss: Value, groups: readonly ParameterGroup[]): Record<string, Value> {
+export function gradientOutputs(
+  loss: Value,
+  groups: readonly ParameterGroup[],
+  isJoined: boolean,
+): Record<string, Value> {
   const { graph } = loss;
   const zeros = (shape: readonly number[]) => Expand(graph.scalar(0), shape);
   const parameters = groups.flatMap((group) => group.parameters.flatMap(({ name }) => graph.find(name) ?? []));
@@ -33,6 +39,13 @@ export function vectorOutputs(loss: Value, groups: readonly ParameterGroup[]): R
     }
     return sum;
   };
+  if (!isJoined) {
+    return Object.fromEntries(
+      groups.flatMap((group) =>
+        group.parameters.map(({ name, shape }) => [`gradient:${name}`, gradientOf(name, shape)] as const),
+      ),
+    );
+  }
   return Object.fromEntries(
     groups.map(({ parameters, from, to, length }, i) => {
       const parts = parameters.map(({ name, shape }) => Reshape(gradientOf(name, shape), [sizeOf(shape)]));

@@ -31,8 +31,9 @@ export class GradientSum {
     this.#device = device;
   }
 
+  /** What has been added; there must be something. */
   get value(): GradientBuffer {
-    return this.#buffer(0);
+    return this.#buffers[0]!;
   }
 
   /** Starts a new sum. */
@@ -43,14 +44,14 @@ export class GradientSum {
   /** Adds what `compute` writes. */
   async add<T>(compute: (into: GradientBuffer) => Promise<T>): Promise<T> {
     const isFirst = this.#parts++ === 0;
-    const part = this.#buffer(isFirst ? 0 : 1);
+    const part = await this.#buffer(isFirst ? 0 : 1);
     if (isFirst && !isOnHost(part)) this.#buffers[0] = { ...part, scale: 1 };
     const result = await compute(part);
     if (isFirst) return result;
-    const sum = this.#buffer(0);
+    const sum = this.value;
     if (isOnHost(sum)) accumulate(sum, part as FlatBuffer);
     else {
-      const next = this.#buffer(2) as DeviceGradients;
+      const next = (await this.#buffer(2)) as DeviceGradients;
       await this.#device!.add(sum.parts, (part as DeviceGradients).parts, next.parts);
       this.#buffers[0] = next;
       this.#buffers[2] = sum;
@@ -64,16 +65,17 @@ export class GradientSum {
    * @returns the norm before clipping
    */
   async clip(maxNorm: number): Promise<number> {
-    const sum = this.#buffer(0);
+    const sum = this.value;
     if (isOnHost(sum)) return clipGlobalNorm(sum, maxNorm);
     const norm = await this.#device!.norm(sum.parts);
     this.#buffers[0] = { ...sum, scale: clipFactor(norm, maxNorm) };
     return norm;
   }
 
-  #buffer(index: number): GradientBuffer {
+  /** Zeros at first: a device's padding and gaps are never written. */
+  async #buffer(index: number): Promise<GradientBuffer> {
     this.#buffers[index] ??=
-      this.#device === undefined ? this.#store.buffer() : { parts: this.#device.vector(), scale: 1 };
+      this.#device === undefined ? this.#store.buffer() : { parts: await this.#device.zeros(), scale: 1 };
     return this.#buffers[index];
   }
 }

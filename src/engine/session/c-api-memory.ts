@@ -12,7 +12,7 @@ import {
   type TensorData,
 } from '../tensor.ts';
 import { byteLengthOf } from './check-values.ts';
-import { type DeviceProvider, MEMORY_NAME } from './device-options.ts';
+import { type DeviceProvider, HAS_ADDRESSES, MEMORY_NAME } from './device-options.ts';
 import { checkStatus, type OrtApi, outPointer, type Pointer, takeMessage } from './ort-api.ts';
 import type { DeviceMemory, Session } from './runtime.ts';
 
@@ -34,11 +34,20 @@ export class CApiDeviceMemory implements DeviceMemory {
   readonly #copier: Session;
   readonly #allocator: Pointer;
   readonly #buffers = new Set<DeviceBuffer>();
+  readonly view: DeviceMemory['view'];
 
   /** @param copier a session of the device with y = x over int32 [n] */
-  constructor(api: OrtApi, device: string, copier: Session & { readonly handle: Pointer }, memoryInfo: Pointer) {
+  constructor(
+    api: OrtApi,
+    provider: DeviceProvider,
+    deviceIndex: number,
+    copier: Session & { readonly handle: Pointer },
+    memoryInfo: Pointer,
+  ) {
     this.#api = api;
+    const device = `${provider}:${deviceIndex}`;
     this.#device = device;
+    this.view = HAS_ADDRESSES[provider] ? viewOf : undefined;
     this.#copier = copier;
     this.#allocator = outPointer(
       (out) => api.createAllocator(copier.handle, memoryInfo, out),
@@ -98,6 +107,16 @@ export class CApiDeviceMemory implements DeviceMemory {
     this.#buffers.add(buffer);
     return buffer;
   }
+}
+
+/** A part of a tensor whose handle is an address; it is released with the whole. */
+function viewOf<D extends DType>(tensor: DeviceTensor<D>, from: number, shape: readonly number[]): DeviceTensor<D> {
+  const handle = tensor.buffer.handle + BigInt(byteLengthOf(tensor.dtype, [from]));
+  return {
+    dtype: tensor.dtype,
+    shape,
+    buffer: { handle, byteLength: byteLengthOf(tensor.dtype, shape), release() {} },
+  };
 }
 
 /** The bytes of an array as words of 4 bytes, padded with zeros; a copy only where it must be one. */

@@ -97,8 +97,8 @@ class CApiRuntime implements Runtime {
 
   async #createMemory(provider: DeviceProvider, deviceIndex: number): Promise<CApiDeviceMemory> {
     const copier = await this.#createSession(copyModel(), { provider, deviceIndex, logId: `copy:${provider}` });
-    const device = `${provider}:${deviceIndex}`;
-    return new CApiDeviceMemory(this.#api, device, copier, this.#memoryInfo(provider, deviceIndex)!);
+    const info = this.#memoryInfo(provider, deviceIndex)!;
+    return new CApiDeviceMemory(this.#api, provider, deviceIndex, copier, info);
   }
 
   /** @returns null for the CPU */

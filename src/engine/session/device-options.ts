@@ -1,6 +1,7 @@
 /** How a session is put on a device: the provider's name in the C API and its options. */
 import { Fr1Error } from '../../errors/fr1-error.ts';
 import { addressOf, checkStatus, type OrtApi, outPointer, type Pointer } from './ort-api.ts';
+import { cudaPrecision } from './precision.ts';
 import type { Provider } from './runtime.ts';
 
 /** A provider that is not the CPU. */
@@ -9,14 +10,16 @@ export type DeviceProvider = Exclude<Provider, 'cpu'>;
 /** What onnxruntime calls the memory of each provider. */
 export const MEMORY_NAME: Readonly<Record<DeviceProvider, string>> = { webgpu: 'WebGPU_Buffer', cuda: 'Cuda' };
 
-/** CUDA multiplies float32 matrices in TF32 unless FR1_CUDA_TF32 is 0. */
 function cudaOptions(deviceIndex: number): Record<string, string> {
   return {
     device_id: String(deviceIndex),
-    use_tf32: process.env['FR1_CUDA_TF32'] === '0' ? '0' : '1',
+    use_tf32: cudaPrecision() === 'float32' ? '0' : '1',
     arena_extend_strategy: 'kSameAsRequested',
   };
 }
+
+/** Whether the handle of a buffer is an address, so that parts of it can be used. */
+export const HAS_ADDRESSES: Readonly<Record<DeviceProvider, boolean>> = { webgpu: false, cuda: true };
 
 /**
  * Asks for a provider, for a session whose options these are.

@@ -69,6 +69,11 @@ export interface Session {
 export interface DeviceMemory {
   /** A tensor whose elements are undefined until they are written. @throws DEVICE_MEMORY */
   allocate<D extends DType>(dtype: D, shape: readonly number[]): DeviceTensor<D>;
+  /**
+   * Elements of a tensor from `from` on, as a tensor that shares its memory. Absent where a device knows whole buffers only
+   * (WebGPU). Offsets must be multiples of 16 bytes.
+   */
+  view?<D extends DType>(tensor: DeviceTensor<D>, from: number, shape: readonly number[]): DeviceTensor<D>;
   /** Copies elements to the device, into `to` or into a new tensor. */
   upload<D extends DType>(from: HostTensor<D>, to?: DeviceTensor<D>): Promise<DeviceTensor<D>>;
   /** Copies the first elements of a tensor to the host, as many as `to` has, in whole words of 4 bytes. */

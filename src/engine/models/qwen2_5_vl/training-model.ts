@@ -10,7 +10,7 @@ import { dropoutFeeds } from '../../nn/dropout.ts';
 import { ModelGraph, type WeightLayout } from '../../nn/model-graph.ts';
 import { TokenLogProb } from '../../ops/token-log-prob.ts';
 import type { DeviceParameters } from '../../optim/device-parameters.ts';
-import { vectorOutputs } from '../../optim/gradient-vectors.ts';
+import { gradientOutputs } from '../../optim/gradient-vectors.ts';
 import { type DeviceGradients, type GradientBuffer, GradientSum, isOnHost } from '../../optim/gradients.ts';
 import { type FlatBuffer, ParameterStore, type StoredParameter } from '../../optim/parameter-store.ts';
 import { type Feeds, type HostFeeds, Program, type SessionSource } from '../../program.ts';
@@ -167,11 +167,18 @@ export class TrainingModel {
     const program = await this.#program(key, () => {
       const { graph, logProbs } = logProbGraph(this.config, batch.visionKind, this.weights, { hasDropout });
       const built = loss.build(graph, logProbs);
-      const outputs: Record<string, Value> = { loss: built.loss, ...vectorOutputs(built.loss, device.groups) };
+      const outputs: Record<string, Value> = {
+        loss: built.loss,
+        ...gradientOutputs(built.loss, device.groups, !device.hasViews),
+      };
       for (const [name, value] of Object.entries(built.terms ?? {})) outputs[`term:${name}`] = value;
       return { graph, outputs };
     });
-    const into = Object.fromEntries(parts.map((part, i) => [`gradients:${i}`, part]));
+    const into = Object.fromEntries<Tensor>(
+      device.hasViews
+        ? device.views(parts).map(([name, tensor]) => [`gradient:${name}`, tensor])
+        : parts.map((part, i) => [`gradients:${i}`, part]),
+    );
     const ids = batch.feeds['ids']!.data as Int32Array;
     const rows = { ids_rows: int64([ids.length, 1], ids) };
     const random = noise && hasDropout ? dropoutFeeds(program.feeds, batch.feeds, noise) : {};
