@@ -1,7 +1,7 @@
 /** Reading and writing of labelled images, chats for fine-tuning and triplets, each with its images folder. */
 
 import { existsSync } from 'node:fs';
-import { copyFile, link, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { constants, copyFile, link, mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import { isRecord, isStrings, type RowProblem, readJsonLines, readJsonObject, writeJsonLines } from './json-lines.ts';
@@ -137,7 +137,7 @@ export async function linkImages(
       await link(path.join(from, image), target);
     } catch (error) {
       if (!CANNOT_LINK.has((error as NodeJS.ErrnoException).code ?? '')) throw error;
-      await copyFile(path.join(from, image), target);
+      await copyFile(path.join(from, image), target, constants.COPYFILE_FICLONE);
     }
   }
 }

@@ -180,7 +180,7 @@ describe('fr1 show', () => {
     expect(exitCode).toBe(0);
     expect(stdout).toMatch(/^run .* of demo \(p\.yaml\): done in/m);
     expect(stdout).toMatch(/^second +steps +4$/m);
-    expect(stdout).toMatch(/^second\.model +checkpoint +\.fr1.store/m);
+    expect(stdout).toMatch(/^second\.model +checkpoint +\d+ B +\.fr1.store/m);
   });
 
   it('finds the workspace of the pipelines folder', async () => {

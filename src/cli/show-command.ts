@@ -6,17 +6,23 @@ import type { RunRecord } from '../run/run-record.ts';
 import { Workspace } from '../run/workspace.ts';
 import { failureLines, tablesOf } from '../ui/summary.ts';
 import { tableLines } from '../ui/table.ts';
-import { durationText } from '../ui/words.ts';
+import { bytesText, durationText } from '../ui/words.ts';
 import { type CliIo, shortPath, wantsColour, writeLines } from './io.ts';
 import type { ShowFlags } from './main.ts';
 
 export async function showCommand(run: string, flags: ShowFlags, io: CliIo): Promise<number> {
-  const record = await findRun(new Workspace(findWorkspace(flags.workspace, io)), run);
+  const workspace = new Workspace(findWorkspace(flags.workspace, io));
+  const record = await findRun(workspace, run);
   if (flags.json) {
     writeLines(io.stdout, [JSON.stringify(record, null, 2)]);
   } else {
     const showPath = shortPath(io);
-    writeLines(io.stdout, [...headLines(record), '', ...tablesOf(record), ...placeLines(record, showPath)]);
+    writeLines(io.stdout, [
+      ...headLines(record),
+      '',
+      ...tablesOf(record),
+      ...(await placeLines(record, workspace, showPath)),
+    ]);
     writeLines(io.stderr, failureLines(record, { colour: wantsColour(io), showPath }));
   }
   return 0;
@@ -54,9 +60,17 @@ function headLines(record: RunRecord): string[] {
   ];
 }
 
-function placeLines(record: RunRecord, showPath: (path: string) => string): string[] {
-  const rows = record.stages.flatMap((stage) =>
-    Object.entries(stage.outputs).map(([name, { type, path }]) => [`${stage.name}.${name}`, type, showPath(path)]),
-  );
-  return rows.length === 0 ? [] : tableLines({ title: 'Artifacts', columns: ['output', 'type', 'path'], rows });
+async function placeLines(
+  record: RunRecord,
+  workspace: Workspace,
+  showPath: (path: string) => string,
+): Promise<string[]> {
+  const rows: string[][] = [];
+  for (const stage of record.stages) {
+    for (const [name, { type, path, digest }] of Object.entries(stage.outputs)) {
+      const bytes = await workspace.store.bytesOf(digest);
+      rows.push([`${stage.name}.${name}`, type, bytes === undefined ? 'gone' : bytesText(bytes), showPath(path)]);
+    }
+  }
+  return rows.length === 0 ? [] : tableLines({ title: 'Artifacts', columns: ['output', 'type', 'size', 'path'], rows });
 }

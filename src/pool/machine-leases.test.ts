@@ -68,16 +68,23 @@ describe('MachineLeases', () => {
   it('serves in the order of asking, and never two at once', async () => {
     const leases = new MachineLeases(folder, { threads: 1 });
     const log: string[] = [];
-    await Promise.all(
-      ['a', 'b', 'c'].map(async (holder, i) => {
-        await sleep(i * 40);
+    const first = await leases.acquire({ candidates: [device('cpu')], holder: 'a' });
+    log.push('+a');
+    const rest: Promise<void>[] = [];
+    for (const [i, holder] of ['b', 'c'].entries()) {
+      const use = async () => {
         await using lease = await leases.acquire({ candidates: [device('cpu')], holder });
         log.push(`+${holder}`);
-        await sleep(60);
+        await sleep(30);
         log.push(`-${holder}`);
         expect(lease.device.id).toBe('cpu');
-      }),
-    );
+      };
+      rest.push(use());
+      await expect.poll(() => leases.entries(), { timeout: 10_000 }).toHaveLength(2 + i);
+    }
+    log.push('-a');
+    await first[Symbol.asyncDispose]();
+    await Promise.all(rest);
     expect(log).toEqual(['+a', '-a', '+b', '-b', '+c', '-c']);
     expect(await leases.entries()).toEqual([]);
     expect(await readdir(folder)).toEqual(['ledger.json']);
@@ -90,7 +97,7 @@ describe('MachineLeases', () => {
     const controller = new AbortController();
     const reason = new Error('no longer wanted');
     const waiting = leases.acquire({ candidates: [device('cpu')], holder: 'b', signal: controller.signal });
-    await expect.poll(() => told).toEqual(['a']);
+    await expect.poll(() => told, { timeout: 10_000 }).toEqual(['a']);
     controller.abort(reason);
     await expect(waiting).rejects.toBe(reason);
     expect((await leases.entries()).map(({ holder }) => holder)).toEqual(['a']);
@@ -104,8 +111,7 @@ describe('MachineLeases', () => {
     await writeFile(join(folder, 'ledger.json'), JSON.stringify({ version: 1, entries: [held] }));
     const leases = new MachineLeases(folder, { threads: 1 });
     const waiting = leases.acquire({ candidates: [device('cuda:0')], holder: 'next' });
-    await sleep(100);
-    expect(await leases.entries()).toHaveLength(2);
+    await expect.poll(() => leases.entries(), { timeout: 10_000 }).toHaveLength(2);
     child.kill('SIGKILL');
     await (await waiting)[Symbol.asyncDispose]();
     expect(JSON.parse(await readFile(join(folder, 'ledger.json'), 'utf8')).entries).toEqual([]);

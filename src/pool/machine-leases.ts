@@ -65,7 +65,7 @@ export interface MachineLeasesOptions {
 
 /** The folder of a user's ledger on this machine. */
 export function defaultLeaseDirectory(): string {
-  return join(tmpdir(), `fr1-leases-${userInfo().uid}-${hostname()}`);
+  return join(tmpdir(), `fr1-leases-${process.getuid?.() ?? userInfo().username}-${hostname()}`);
 }
 
 export class MachineLeases {

@@ -98,10 +98,11 @@ export function retryText(event: Extract<RunEvent, { type: 'stage-retrying' }>):
   return `attempt ${attempt} of ${attempts} failed, the next begins in ${durationText(delayMs)}: ${oneLine(error.message)}`;
 }
 
-/** `waits for cpu, which process 4711 (quickstart/sft) has`. */
+/** `waits for cpu, which process 4711 (quickstart/sft) has; FR1_LEASE_DIR=off would not wait`. */
 export function busyText({ pid, holder, device }: Extract<RunEvent, { type: 'device-busy' }>): string {
   const who = `process ${pid} (${oneLine(holder)})`;
-  return device === null ? `waits in line behind ${who}` : `waits for ${device}, which ${who} has`;
+  const what = device === null ? `waits in line behind ${who}` : `waits for ${device}, which ${who} has`;
+  return `${what}; FR1_LEASE_DIR=off would not wait`;
 }
 
 /** `cpu in use 83 % of the time (6 leases)`. */

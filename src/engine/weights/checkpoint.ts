@@ -4,7 +4,7 @@
  * files use, and are read one at a time.
  */
 import { existsSync, statSync } from 'node:fs';
-import { copyFile, mkdir, readdir, rm } from 'node:fs/promises';
+import { constants, copyFile, mkdir, readdir, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { Fr1Error } from '../../errors/fr1-error.ts';
 import { isRecord, parseConfig, type Qwen25VLConfig } from '../models/qwen2_5_vl/config.ts';
@@ -309,7 +309,7 @@ async function writeWeights(
 
 async function copyCompanions(from: string, to: string): Promise<void> {
   for (const name of COMPANION_FILES) {
-    if (existsSync(join(from, name))) await copyFile(join(from, name), join(to, name));
+    if (existsSync(join(from, name))) await copyFile(join(from, name), join(to, name), constants.COPYFILE_FICLONE);
   }
 }
 
