@@ -1,12 +1,5 @@
 /** A Parquet file as rows, with images as Hugging Face's datasets store them: a struct of `bytes` and `path`. */
-import {
-  asyncBufferFromFile,
-  type FileMetaData,
-  parquetMetadataAsync,
-  parquetReadObjects,
-  parquetSchema,
-} from 'hyparquet';
-import { compressors } from 'hyparquet-compressors';
+import type { AsyncBuffer, FileMetaData } from 'hyparquet';
 import { isRecord } from '../artifacts/json-lines.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 
@@ -15,12 +8,15 @@ export type ParquetRow = Readonly<Record<string, unknown>>;
 export class ParquetFile {
   readonly path: string;
   readonly rowCount: number;
-  readonly #file: Awaited<ReturnType<typeof asyncBufferFromFile>>;
+  /** Names of the columns of the top level. */
+  readonly columns: readonly string[];
+  readonly #file: AsyncBuffer;
   readonly #metadata: FileMetaData;
   #group: { readonly key: string; readonly rows: Promise<ParquetRow[]> } | undefined;
 
-  private constructor(path: string, file: Awaited<ReturnType<typeof asyncBufferFromFile>>, metadata: FileMetaData) {
+  private constructor(path: string, file: AsyncBuffer, metadata: FileMetaData, columns: readonly string[]) {
     this.path = path;
+    this.columns = columns;
     this.#file = file;
     this.#metadata = metadata;
     this.rowCount = Number(metadata.num_rows);
@@ -29,16 +25,14 @@ export class ParquetFile {
   /** @throws DATA_UNREADABLE when the file is missing or is not Parquet */
   static async open(path: string): Promise<ParquetFile> {
     try {
+      const { asyncBufferFromFile, parquetMetadataAsync, parquetSchema } = await import('hyparquet');
       const file = await asyncBufferFromFile(path);
-      return new ParquetFile(path, file, await parquetMetadataAsync(file));
+      const metadata = await parquetMetadataAsync(file);
+      const columns = parquetSchema(metadata).children.map(({ element }) => element.name);
+      return new ParquetFile(path, file, metadata, columns);
     } catch (cause) {
       throw unreadable(path, cause);
     }
-  }
-
-  /** Names of the columns of the top level. */
-  get columns(): string[] {
-    return parquetSchema(this.#metadata).children.map(({ element }) => element.name);
   }
 
   /** Names of a ClassLabel column by number, where the file carries Hugging Face's description of its features. */
@@ -75,6 +69,10 @@ export class ParquetFile {
 
   async #read(columns: readonly string[], rowStart: number, rowEnd: number): Promise<ParquetRow[]> {
     try {
+      const [{ parquetReadObjects }, { compressors }] = await Promise.all([
+        import('hyparquet'),
+        import('hyparquet-compressors'),
+      ]);
       return await parquetReadObjects({
         file: this.#file,
         metadata: this.#metadata,

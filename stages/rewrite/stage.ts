@@ -11,7 +11,6 @@ import { writeFromAttributes } from './attributes.ts';
 import { CALLS_FILE, CallLog } from './call-log.ts';
 import { constructThoughts, type Written } from './construct.ts';
 import { nativeTeacher } from './native-teacher.ts';
-import { openAITeacher } from './openai-teacher.ts';
 import type { RewriteOptions } from './options.ts';
 import { chat, type Outcome, type Reject } from './outcome.ts';
 import type { Teacher } from './teacher.ts';
@@ -154,6 +153,7 @@ async function openNative({ options, lease, signal }: Context): Promise<Teacher>
 async function openEndpoint({ options, log }: Context, counts: { retries: number }): Promise<Teacher> {
   const { baseUrl, model, apiKeyEnv } = { ...TEACHER_DEFAULTS, ...options.teacher };
   const { concurrency, perMinute, timeoutSeconds, retries } = { ...REQUEST_DEFAULTS, ...options.requests };
+  const { openAITeacher } = await import('./openai-teacher.ts');
   return openAITeacher({
     baseUrl,
     model: model!,

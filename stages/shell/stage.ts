@@ -9,7 +9,6 @@ import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { didYouMean } from '../../src/errors/nearest.ts';
 import { leaseEnvironment } from '../../src/pool/lease.ts';
 import { loadStageSchema } from '../../src/run/load-schema.ts';
-import { runCommand } from '../../src/run/run-command.ts';
 import {
   defineStage,
   type OptionProblem,
@@ -43,6 +42,7 @@ export const shellStage: StageDefinition<ShellOptions> = defineStage<ShellOption
     const places = placesOf(context);
     await rm(places.metrics, { force: true });
     const last: string[] = [];
+    const { runCommand } = await import('../../src/run/run-command.ts');
     const exitCode = await runCommand({
       command: commandOf(options, places),
       cwd: path.resolve(context.pipelineFolder, options.cwd),
