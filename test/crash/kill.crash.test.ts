@@ -23,6 +23,9 @@ const KILLS = Number(process.env['FR1_CRASH_KILLS'] ?? 60);
 const KILLS_PER_PIPELINE = 4;
 const random = new RandomStream(Number(process.env['FR1_CRASH_SEED'] ?? 1), 'kill');
 
+/** A busy machine may take long; a run that hangs ends the test all the same. */
+const start = (workspace: string) => startQuickstart(workspace, [], ['--json'], { timeoutMs: 1_800_000 });
+
 const resultOf = ({ record }: FinishedRun) =>
   record.stages.map(({ name, outputs, metrics }) => ({
     name,
@@ -33,7 +36,7 @@ const resultOf = ({ record }: FinishedRun) =>
 it.skipIf(process.platform === 'win32')(`ends with the same bytes after ${KILLS} kills at random moments`, async () => {
   const undisturbed = await temporaryFolder();
   const startedAt = performance.now();
-  const whole = await finished(undisturbed, startQuickstart(undisturbed, [], ['--json']));
+  const whole = await finished(undisturbed, start(undisturbed));
   const wholeMs = performance.now() - startedAt;
   const expected = resultOf(whole);
   const eventCount = (await eventsOf(undisturbed))[0]!.length;
@@ -45,7 +48,7 @@ it.skipIf(process.platform === 'win32')(`ends with the same bytes after ${KILLS}
     const workspace = await temporaryFolder();
     const planned = Math.min(KILLS_PER_PIPELINE, KILLS - moments.length);
     for (let i = 0; i < planned; i++) {
-      const child = startQuickstart(workspace, [], ['--json']);
+      const child = start(workspace);
       if (random.uniform() < 0.5) await momentAfter(child, random.uniform() * wholeMs * 0.6);
       else await eventOf(child, Math.floor(random.uniform() * eventCount * 0.6), random.uniform() * 40);
       const helpers = child.exitCode === null ? await descendantsOf(child.pid!) : [];
@@ -54,7 +57,7 @@ it.skipIf(process.platform === 'win32')(`ends with the same bytes after ${KILLS}
       expect(await survivors(helpers), 'orphans').toEqual([]);
       if (signal === 'SIGKILL') moments.push(await momentOf(workspace));
     }
-    const last = await finished(workspace, startQuickstart(workspace, [], ['--json']));
+    const last = await finished(workspace, start(workspace));
     expect(resultOf(last), `after ${moments.slice(-planned).join(', ')}`).toEqual(expected);
     resumed += last.record.stages.filter((stage) => stage.resumed).length;
     pipelines++;
