@@ -36,6 +36,10 @@ const KNOWN: readonly KnownInput[] = [
   { path: /stanford[_-]dogs/, hint: 'Stanford Dogs: http://vision.stanford.edu/aditya86/ImageNetDogs' },
   { path: /flowers-102/, hint: 'Oxford Flowers 102: https://www.robots.ox.ac.uk/~vgg/data/flowers/102' },
   { path: /oxford-iiit-pet/, hint: 'Oxford-IIIT Pet: https://www.robots.ox.ac.uk/~vgg/data/pets' },
+  {
+    path: /data\/photos$/,
+    hint: 'any folder will do that has a folder of photos for each class: --set vars.photos=FOLDER',
+  },
 ];
 
 /** Where to get what a path names; undefined for a path that is not known. */
