@@ -69,7 +69,7 @@ try {
   cpSync(stage, wrong, { recursive: true });
   const text = readFileSync(path.join(wrong, 'stage.ts'), 'utf8');
   writeFileSync(path.join(wrong, 'stage.ts'), text.replaceAll('options.perClass', 'options.perClas'));
-  run(wrong, 'npm', ['run', 'check'], { exitCode: 2, shows: ["Did you mean 'perClass'?"] });
+  run(wrong, 'npm', ['run', 'check'], { exitCode: 1, shows: ["Did you mean 'perClass'?"] });
 
   const second = project('second', [fr1, packed(stage)]);
   const example = readFileSync(path.join(stage, 'example/pipeline.yaml'), 'utf8');
