@@ -1,5 +1,5 @@
 /**
- * Writes the generated files anew: docs/errors.md, docs/stages.md, schemas/fr1.schema.json and the snapshot of the plugin API. The same tests fail when one is stale.
+ * Writes the generated files anew: docs/errors.md, docs/divergence.md, docs/stages.md, schemas/fr1.schema.json and the snapshot of the plugin API. The same tests fail when one is stale.
  *
  * node scripts/generate-docs.mjs
  */
@@ -12,6 +12,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const vitest = path.join(path.dirname(createRequire(import.meta.url).resolve('vitest/package.json')), 'vitest.mjs');
 const tests = [
   'src/errors/error-docs.test.ts',
+  'src/methods/divergence.test.ts',
   'src/config/editor-schema.test.ts',
   'src/plugin-api/api-snapshot.test.ts',
   'src/cli/stage-docs.test.ts',

@@ -103,6 +103,15 @@ describe('scoreOpenWorld()', () => {
     expect(scoreOpenWorld({ ...item, output: '<answer>a tesla 2012</answer>' }, SOUND).correct).toBe(true);
   });
 
+  it('takes the super-category from the data set, or from the path as the released evaluation', () => {
+    const item = { output: '<answer>robin</answer>', label: 'Robin' };
+    const byPath = (imagePath: string) =>
+      scoreOpenWorld({ ...item, standardFrom: { kind: 'path', imagePath } }, AS_PUBLISHED).standardWord;
+    expect(byPath('bird_200/images/1.jpg')).toBe('object');
+    expect(byPath('/home/cars/bird_200/images/1.jpg')).toBe('car');
+    expect(scoreOpenWorld({ ...item, standardFrom: BIRD }, SOUND).standardWord).toBe('bird');
+  });
+
   it('scores no empty label without an answer', () => {
     const item = { output: 'x', label: '', standardFrom: BIRD };
     expect(scoreOpenWorld(item, SOUND).correct).toBe(false);

@@ -14,6 +14,10 @@ export interface SftOptions {
    */
   data: Artifact;
   /**
+   * Chats that are not learnt; the loss on them is measured during training.
+   */
+  validation?: Artifact;
+  /**
    * Passes over the data, each in an order of its own. Either this or `steps`.
    */
   epochs?: number;
@@ -115,6 +119,14 @@ export interface SftOptions {
    * Updates between saved training states.
    */
   saveEvery: number;
+  /**
+   * Updates between measurements on `validation`; one more follows the last update.
+   */
+  validateEvery: number;
+  /**
+   * Which weights become the output: the last, or those with the least loss on `validation`.
+   */
+  keep: 'last' | 'best';
   /**
    * Element type of the saved weights; the following stages compute with them.
    */

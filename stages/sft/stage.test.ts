@@ -59,6 +59,7 @@ async function train({ model, data }: Inputs, options: Partial<SftOptions> = {},
   return {
     losses: context.curve.map(({ values }) => values['loss']!),
     steps: context.curve.map(({ step }) => step),
+    validation: context.curve.flatMap(({ values }) => values['validationLoss'] ?? []),
     metrics: metrics!,
     warnings: [...context.warnings],
     weights: await readFile(path.join(folder, 'model.safetensors')),
@@ -223,6 +224,26 @@ describe('sft', () => {
     const step = await train(inputs, { epochs: 1 });
     expect(micro.losses[0]).not.toBe(step.losses[0]);
     expect(Math.abs(micro.losses[0]! - step.losses[0]!)).toBeLessThan(0.5);
+  });
+
+  it('measures held-out chats and keeps the best weights where asked', async () => {
+    const inputs = await makeInputs();
+    // Held-out answers of another form become less likely as the form is learnt.
+    const wrong = (['red', 'green', 'blue'] as const).map((colour) => ({
+      ...chat(colour, 'Which colour?'),
+      messages: [chat(colour, 'Which colour?').messages[0]!, { role: 'assistant' as const, content: 'Who knows?' }],
+    }));
+    const heldOut = await makeInputs(wrong);
+    const settings = { validation: heldOut.data, validateEvery: 1, epochs: 6, learningRate: 0.01 };
+    const last = await train(inputs, settings);
+    const best = await train(inputs, { ...settings, keep: 'best' });
+    expect(best.losses).toEqual(last.losses);
+    const lowest = Math.min(...best.validation);
+    expect(best.validation).toHaveLength(12);
+    expect(best.validation.at(-1)).toBeGreaterThan(lowest);
+    expect(best.metrics['validationLoss']!.value).toBe(lowest);
+    expect(last.metrics['validationLoss']!.value).toBe(last.validation.at(-1));
+    expect(best.weights.equals(last.weights)).toBe(false);
   });
 
   it('warns of answers without the form of a thought and an answer', async () => {

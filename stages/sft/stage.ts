@@ -3,14 +3,16 @@ import { strayAdapterSettings, trainingOf } from '../../src/engine/adapters/choi
 import { estimateMemory } from '../../src/engine/models/qwen2_5_vl/estimate.ts';
 import { ImageCache, withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import { openTrainingModel } from '../../src/engine/models/qwen2_5_vl/open-training-model.ts';
+import type { Processor } from '../../src/engine/models/qwen2_5_vl/processor.ts';
 import { type MemoryKnobs, requireMemory } from '../../src/engine/models/qwen2_5_vl/require-memory.ts';
 import { AdamW } from '../../src/engine/optim/adamw.ts';
-import { trainSupervised } from '../../src/engine/recipes/supervised.ts';
+import { type PlannedBatch, trainSupervised } from '../../src/engine/recipes/supervised.ts';
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import { loadStageSchema } from '../../src/run/load-schema.ts';
 import { defineStage, type OptionProblem, type StageContext } from '../../src/run/stage-api.ts';
 import { type Example, largestBatch, microBatchesOf, planBatch, readExamples, stepsPerEpoch } from './examples.ts';
 import type { SftOptions } from './options.ts';
+import { BestModel, validationLoss } from './validation.ts';
 
 export const sftStage = defineStage<SftOptions>({
   kind: 'sft',
@@ -18,7 +20,7 @@ export const sftStage = defineStage<SftOptions>({
   version: 1,
   schema: loadStageSchema(import.meta.url),
   outputs: { model: { type: 'checkpoint', description: 'the fine-tuned model with the tokenizer of the first' } },
-  metrics: ['loss', 'finalLoss', 'steps'],
+  metrics: ['loss', 'finalLoss', 'steps', 'validationLoss'],
   cosmeticOptions: ['saveEvery'],
   switches: ({ lossNormalisation }) => ({ lossNormalisation }),
   resources: () => ({ device: true }),
@@ -58,6 +60,9 @@ export const sftStage = defineStage<SftOptions>({
       context.log(
         `${model.store.flat.length} weights to train, ${examples.length} chats, ${totalSteps} updates of ${options.batchSize}`,
       );
+      const held = await heldOut(context, processor);
+      const best = await BestModel.open(state);
+      let measured = Number.NaN;
       let last = { loss: Number.NaN, smoothedLoss: Number.NaN };
       await trainSupervised(model, optimizer, dataOf, {
         seed,
@@ -70,20 +75,39 @@ export const sftStage = defineStage<SftOptions>({
         stateDir: state,
         signal,
         onResume: (steps) => context.log(`continuing after ${steps} of ${totalSteps} updates`),
-        onStep: (report) => {
+        onStep: async (report) => {
           last = report;
           const { step, loss, gradNorm, learningRate, targetTokens } = report;
           const note = `loss ${report.smoothedLoss.toFixed(3)}`;
           context.progress({ done: step, total: totalSteps, unit: 'updates', note });
-          context.metric(step, { loss, gradNorm, learningRate, targetTokens });
+          const isMeasured = held !== null && (step % options.validateEvery === 0 || step === totalSteps);
+          if (isMeasured) {
+            measured = await validationLoss(held, (batch, stop) => model.logProbs(batch, stop), signal);
+            if (options.keep === 'best') {
+              await best.offer({ step, loss: measured }, (folder) => save(folder, options.dtype));
+            }
+          }
+          context.metric(step, {
+            loss,
+            gradNorm,
+            learningRate,
+            targetTokens,
+            ...(isMeasured && { validationLoss: measured }),
+          });
         },
       });
-      await save(context.outputs['model']!, options.dtype);
+      if (options.keep === 'best') {
+        context.log(
+          `keeping the weights of update ${best.best!.step}, loss ${best.best!.loss.toFixed(4)} on held-out chats`,
+        );
+        await best.copyTo(context.outputs['model']!);
+      } else await save(context.outputs['model']!, options.dtype);
       return {
         metrics: {
           loss: { value: last.smoothedLoss },
           finalLoss: { value: last.loss },
           steps: { value: totalSteps },
+          ...(held && { validationLoss: { value: best.best?.loss ?? measured } }),
         },
       };
     } finally {
@@ -92,6 +116,18 @@ export const sftStage = defineStage<SftOptions>({
     }
   },
 });
+
+/** Micro-batches of the validation chats, in the order of the file; null without validation. */
+async function heldOut(context: StageContext<SftOptions>, processor: Processor): Promise<PlannedBatch[] | null> {
+  const { options, signal } = context;
+  if (options.validation === undefined) return null;
+  const cache = new ImageCache(withPixelBudget(processor.images, options));
+  const { maxTokens, microBatchSize } = options;
+  const chats = await readExamples(options.validation.path, processor, cache, { maxTokens, signal, onRead: () => {} });
+  return Array.from({ length: Math.ceil(chats.length / microBatchSize) }, (_, i) =>
+    planBatch(chats.slice(i * microBatchSize, (i + 1) * microBatchSize), processor, cache),
+  );
+}
 
 const KNOBS: MemoryKnobs = {
   frozenWeights: 'store the model in bfloat16',
@@ -114,6 +150,9 @@ function validate(options: SftOptions): OptionProblem[] {
       message: `${key} only counts where adapter.kind is lora`,
       hint: 'an adapter that is continued keeps its own',
     });
+  }
+  if (options.keep === 'best' && options.validation === undefined) {
+    problems.push({ pointer: '/keep', message: 'keep: best needs validation, chats to measure on' });
   }
   if (!Object.values(options.trainable).includes(true)) {
     problems.push({ pointer: '/trainable', message: 'nothing is trained: vision, projector and text are all false' });

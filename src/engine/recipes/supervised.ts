@@ -33,7 +33,7 @@ export interface SupervisedOptions {
   readonly signal?: AbortSignal;
   /** Called once when a saved state is found, with the updates that it holds. */
   onResume?(steps: number): void;
-  onStep(report: StepReport): void;
+  onStep(report: StepReport): void | Promise<void>;
 }
 
 /** A micro-batch that is built when it is needed, so that only two of an update are in memory at once. */
@@ -110,7 +110,7 @@ export async function trainSupervised(
     average += SMOOTHING * (loss - average);
     // The mean starts at 0, so its weights do not yet sum to 1.
     const smoothedLoss = average / (1 - (1 - SMOOTHING) ** (step + 1));
-    options.onStep({ step: step + 1, loss, smoothedLoss, gradNorm, learningRate, targetTokens, tokens });
+    await options.onStep({ step: step + 1, loss, smoothedLoss, gradNorm, learningRate, targetTokens, tokens });
     if ((step + 1) % options.saveEvery === 0 && step + 1 < totalSteps) {
       await saveTrainState(stateDir, model.store, optimizer, { step: step + 1, average });
     }

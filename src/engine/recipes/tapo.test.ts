@@ -341,4 +341,43 @@ describe('trainTapo()', () => {
     const split = await train({ totalSteps: 1, updatesPerStep: 1, lossAveraging: 'sequence', microBatchTokens: 20 });
     expect(split.reports[0]!.update!.loss).toBeCloseTo(sequence.reports[0]!.update!.loss, 5);
   });
+
+  it('Q7: trains in the first step, or not as the released code', async () => {
+    const fresh = new TrainingModel(bareSource(runtime), config);
+    initialiseWeights(fresh.store, config, 3);
+    const sound = await train({ totalSteps: 1 });
+    const reference = await train({ totalSteps: 1, zeroFirstStep: true });
+    expect(largestDifference(sound.weights, fresh.store.flat)).toBeGreaterThan(1e-3);
+    expect(reference.weights).toEqual(fresh.store.flat);
+    expect(reference.reports[0]!.learningRate).toBe(0);
+  });
+
+  it('Q21: answers a question anew when it comes again, or alike as the released code', async () => {
+    // Every step shows all questions; the weights hardly move.
+    const still = { totalSteps: 2, groupsPerStep: 5, maxDraws: 1, learningRate: 1e-12 };
+    const answersBy = async (sharedNoise: boolean) => {
+      const run = await train({ ...still, sharedNoise }, taskOf({ informative: (groups) => groups.map((_, i) => i) }));
+      return run.reports.map(({ drawn }) =>
+        Object.fromEntries(
+          drawn.map(({ question, rollouts }) => [question.id, rollouts.map(({ tokenIds }) => tokenIds)]),
+        ),
+      );
+    };
+    const [first, second] = await answersBy(true);
+    expect(Object.keys(first!)).toHaveLength(5);
+    expect(second).toEqual(first);
+    const [one, two] = await answersBy(false);
+    for (const id of Object.keys(one!)) expect(two![id]).not.toEqual(one![id]);
+  });
+
+  it('Q22: makes groups of twice the rollouts without a positive image, and no more updates', async () => {
+    const steps = { totalSteps: 1, groupsPerStep: 4, maxDraws: 1 };
+    const all = (accuracies: readonly number[]) => accuracies.map((_, i) => i);
+    const both = await train(steps, taskOf({ informative: all }));
+    const single = await train(steps, taskOf({ informative: all, hasPositive: false }));
+    for (const { reports } of [both, single]) {
+      expect(reports[0]!.drawn.map(({ rollouts }) => rollouts.length)).toEqual([6, 6, 6, 6]);
+      expect(reports[0]!.update!.made).toBe(2);
+    }
+  });
 });

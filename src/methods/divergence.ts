@@ -1,0 +1,303 @@
+/**
+ * Every quirk of Fine-R1's released code (Q1 to Q35), and what becomes of it here. docs/divergence.md is generated from this
+ * table; a run's record names the switches of each stage, and this table says what they mean.
+ */
+import type { MethodSwitches } from './presets.ts';
+
+interface Common {
+  /** The quirk, in one sentence. */
+  readonly quirk: string;
+  /** What fr1 does. */
+  readonly here: string;
+}
+
+/** `tests` are file and title of tests that show the behaviour, both behaviours where there is a switch. */
+export type Divergence = Common &
+  (
+    | {
+        readonly treatment: 'switch';
+        readonly switches: readonly (keyof MethodSwitches)[];
+        readonly tests: readonly Test[];
+      }
+    | { readonly treatment: 'option'; readonly options: readonly string[]; readonly tests: readonly Test[] }
+    | { readonly treatment: 'mended'; readonly tests: readonly Test[] }
+    | { readonly treatment: 'kept' }
+    | { readonly treatment: 'not applicable' }
+  );
+
+type Test = readonly [file: string, title: string];
+
+const EVALUATE = 'stages/eval/evaluate.test.ts';
+const IMPORTED = 'stages/eval/imported.test.ts';
+const SCORING = 'src/methods/scoring.test.ts';
+const RECIPE = 'src/engine/recipes/tapo.test.ts';
+const STAGE = 'stages/tapo/stage.test.ts';
+
+export const DIVERGENCES = {
+  Q1: {
+    quirk: 'The right option is listed first in every test item, and nothing shuffles.',
+    here: 'eval shuffles the options of each item by a seed of its own, the same for every model.',
+    treatment: 'switch',
+    switches: ['optionOrder'],
+    tests: [[EVALUATE, 'shows the options in an order that does not give the label away, and as shipped on request']],
+  },
+  Q2: {
+    quirk: 'Answers about the positive image are trained on that image, where the paper conditions on the anchor.',
+    here: 'As in the code; `positiveConditioning: anchor` follows the paper.',
+    treatment: 'option',
+    options: ['tapo: positiveConditioning'],
+    tests: [[RECIPE, 'trains answers about the positive image on the anchor where asked']],
+  },
+  Q3: {
+    quirk: 'An answer counts when it contains the label, also one that lists every option; so does the reward.',
+    here: 'eval reports containment and a strict metric side by side, and the share of answers that are no option. The reward wants the label itself; curves show `severalLabelsShare`.',
+    treatment: 'switch',
+    switches: ['rewardRule'],
+    tests: [
+      [SCORING, 'counts an answer that lists the options as right by containment and as wrong strictly'],
+      ['src/methods/reward.test.ts', 'counts the labels that an answer lists'],
+    ],
+  },
+  Q4: {
+    quirk: 'The super-category of the relative similarity is guessed from the path of the image.',
+    here: 'It is that of the data set.',
+    treatment: 'switch',
+    switches: ['standardFrom'],
+    tests: [[SCORING, 'takes the super-category from the data set, or from the path as the released evaluation']],
+  },
+  Q5: {
+    quirk: 'Open-world scoring searches the whole output, thought included, where there is no answer.',
+    here: 'Without an answer there is no hit; a strict metric also wants a single answer.',
+    treatment: 'switch',
+    switches: ['openFallback'],
+    tests: [
+      [SCORING, 'does not score a thought that mentions the label, except by the published fall-back'],
+      [IMPORTED, 'scores the same outputs otherwise under the sound rules'],
+    ],
+  },
+  Q6: {
+    quirk: 'Labels of cars lose their last two words, so that labels of two words would match anything.',
+    here: 'Car labels lose them too, but a label of at most two words is compared as a whole.',
+    treatment: 'switch',
+    switches: ['emptyCarLabel'],
+    tests: [[SCORING, 'compares a car label of two words as a whole, not as the empty text']],
+  },
+  Q7: {
+    quirk: 'The first step trains with learning rate 0, although there is no warm-up.',
+    here: 'It has the full rate.',
+    treatment: 'switch',
+    switches: ['firstStepLearningRate'],
+    tests: [[RECIPE, 'Q7: trains in the first step, or not as the released code']],
+  },
+  Q8: {
+    quirk: 'Shell variables are set that nothing reads, among them a response limit of 4096.',
+    here: 'Unknown options and unused variables of a pipeline are errors; the limit is 2048 in the presets.',
+    treatment: 'mended',
+    tests: [['src/config/language.test.ts', 'VARIABLE_UNUSED']],
+  },
+  Q9: {
+    quirk: 'A mathematics benchmark from the network is the validation set, and is always run at the end.',
+    here: 'Training validates on nothing by default; evaluations are stages of their own, on data that the pipeline names.',
+    treatment: 'not applicable',
+  },
+  Q10: {
+    quirk: 'Models that the paper compares with were asked with other prompts than the released ones.',
+    here: 'Prompts have names and versions, which predictions and tables carry; `prompts: answer-only` is the one that an author gave.',
+    treatment: 'mended',
+    tests: [
+      ['src/methods/prompts.test.ts', 'writes every named prompt as its version fixes it'],
+      ['stages/tables/stage.test.ts', 'puts own rows below those of the paper, with how they were made'],
+    ],
+  },
+  Q11: {
+    quirk: 'The paper averages three trials, the code runs one greedy evaluation.',
+    here: 'One evaluation, its seed recorded; intervals come from the test items.',
+    treatment: 'kept',
+  },
+  Q12: {
+    quirk: 'SFT, reinforcement and evaluation use three prompts and three pixel budgets.',
+    here: 'As in the code, each written out in the pipelines.',
+    treatment: 'kept',
+  },
+  Q13: {
+    quirk: 'A figure of the paper shows a divergence from a reference model that the scripts do not have.',
+    here: 'Off; `referenceKl` turns it on.',
+    treatment: 'option',
+    options: ['tapo: referenceKl'],
+    tests: [[RECIPE, 'takes the divergence from a reference policy, which is 0 at first']],
+  },
+  Q14: {
+    quirk: 'The divergence from the negative image uses the inverse of the ratio in the paper.',
+    here: 'That of the code, which is the unbiased estimate.',
+    treatment: 'kept',
+  },
+  Q15: {
+    quirk: 'Own entropy is lowered, where the formula of the paper raises it.',
+    here: 'Lowered, as in the code.',
+    treatment: 'kept',
+  },
+  Q16: {
+    quirk: 'No gradient passes through the negative image, so its entropy changes nothing.',
+    here: 'The same; that entropy is only computed where a coefficient asks for it, and reported. Training through the negative image is not offered.',
+    treatment: 'kept',
+  },
+  Q17: {
+    quirk: 'The mean over tokens is taken per micro-batch, so that tokens of long answers weigh less.',
+    here: 'One mean over an update. `micro` repeats the mean of means, over micro-batches within a token budget instead of four sequences.',
+    treatment: 'switch',
+    switches: ['lossNormalisation'],
+    tests: [
+      [RECIPE, 'does not depend on the micro-batches when the loss is one mean'],
+      ['stages/sft/stage.test.ts', 'weighs micro-batches equally with the normalisation micro'],
+    ],
+  },
+  Q18: {
+    quirk: 'Script and paper differ in batch sizes, and draws are unlimited.',
+    here: 'The presets have the values of the scripts; draws are bounded by `maxDraws`.',
+    treatment: 'mended',
+    tests: [
+      [RECIPE, 'skips a step that finds no informative group, after as many draws as it may take'],
+      ['stages/tapo/settings.test.ts', 'takes the values of the released scripts'],
+    ],
+  },
+  Q19: {
+    quirk: 'A draw without any informative group is kept whole.',
+    here: 'It is dropped.',
+    treatment: 'switch',
+    switches: ['whenNoneInformative'],
+    tests: [
+      [
+        'src/methods/group-filter.test.ts',
+        'drops everything when no group is informative, and keeps everything as the reference does',
+      ],
+    ],
+  },
+  Q20: {
+    quirk: 'Informative groups beyond the number of a step are thrown away.',
+    here: 'The same, but later draws take only as many questions as are likely missing.',
+    treatment: 'kept',
+  },
+  Q21: {
+    quirk: 'All prompts and all steps share their noise, so that a row that comes again is answered alike.',
+    here: 'Every request has noise of its own, from seed, step, place, row and view.',
+    treatment: 'switch',
+    switches: ['rolloutSeeds'],
+    tests: [[RECIPE, 'Q21: answers a question anew when it comes again, or alike as the released code']],
+  },
+  Q22: {
+    quirk: 'Without positive images, groups and updates are still halved and doubled.',
+    here: 'The size of a group follows from the images that take part.',
+    treatment: 'mended',
+    tests: [[RECIPE, 'Q22: makes groups of twice the rollouts without a positive image, and no more updates']],
+  },
+  Q23: {
+    quirk: 'Positive and negative images are scored with the layout of the anchor, silently wrong for other shapes.',
+    here: 'Inputs are built for each image; `triplets` resizes to the anchor on request.',
+    treatment: 'mended',
+    tests: [
+      [STAGE, 'trains a model that guesses to look'],
+      ['stages/triplets/stage.test.ts', 'resizes positives and negatives to their anchors on request (Q23)'],
+    ],
+  },
+  Q24: {
+    quirk: 'Sampling cuts at top-p 0.99 and evaluation penalises repetition, the loss knows of neither.',
+    here: 'The presets of the scripts do the same; the default samples without a cut. `rolloutDifference` reports what bans and temperature do.',
+    treatment: 'kept',
+  },
+  Q25: {
+    quirk: 'Thoughts of the published chats differ in form, and 83 never name the label.',
+    here: 'The data stays as it is; `sft` warns of answers without the form.',
+    treatment: 'kept',
+  },
+  Q26: {
+    quirk: 'The vision tower is frozen in the first stage by an undocumented default, and trained in the second.',
+    here: 'The same by default, written out under `trainable`.',
+    treatment: 'kept',
+  },
+  Q27: {
+    quirk: "DAPO's shaping of overlong answers is not used.",
+    here: 'Not used; an answer that is cut off scores no format, and `cutShare` tells how many are.',
+    treatment: 'kept',
+  },
+  Q28: {
+    quirk: 'The first checkpoint is marked as the best for ever.',
+    here: 'A training ends with its last weights. `sft` keeps the best instead where it has a validation set.',
+    treatment: 'mended',
+    tests: [['stages/sft/stage.test.ts', 'measures held-out chats and keeps the best weights where asked']],
+  },
+  Q29: {
+    quirk: 'Rewards are computed twice, and logged terms are those of the last micro-batch.',
+    here: 'Rewards once, terms over whole updates.',
+    treatment: 'mended',
+    tests: [[RECIPE, 'does not depend on the micro-batches when the loss is one mean']],
+  },
+  Q30: {
+    quirk: 'Dead and misleading options, a console script without a module.',
+    here: 'Not ported.',
+    treatment: 'not applicable',
+  },
+  Q31: {
+    quirk: '`image_aug` is the negative, `image_noisy` the positive image, `kl_prcp` the divergence between classes.',
+    here: 'anchor, positive, negative, negativeKl; the old column names are read by `dataset` with the source easyr1.',
+    treatment: 'mended',
+    tests: [['stages/dataset/import.test.ts', 'easyr1']],
+  },
+  Q32: {
+    quirk: 'Rows without an image return a batch that was never generated.',
+    here: 'A row needs its images; one without is an error that names it.',
+    treatment: 'mended',
+    tests: [['src/artifacts/rows.test.ts', 'does not exist']],
+  },
+  Q33: {
+    quirk: 'The type of a folder is that of the first file that the system happens to list.',
+    here: 'Files are chosen by their ending, in sorted order; hidden files and others do not matter.',
+    treatment: 'mended',
+    tests: [['src/datasets/files-below.test.ts', 'takes files by their ending, whatever else lies there']],
+  },
+  Q34: {
+    quirk: 'The batch size of a critic is doubled.',
+    here: 'There is no critic.',
+    treatment: 'not applicable',
+  },
+  Q35: {
+    quirk: "Python's white space, lower case and lists are not JavaScript's.",
+    here: 'Rewards, scores and prompts follow Python; all 258 and 274 recorded cases agree.',
+    treatment: 'mended',
+    tests: [
+      ['src/methods/python-text.test.ts', 'removes what Python calls white space and JavaScript does not'],
+      ['src/methods/reward.test.ts', 'covers all 258 reference cases'],
+    ],
+  },
+} as const satisfies Record<string, Divergence>;
+
+const HEADER = `<!-- Generated from src/methods/divergence.ts by scripts/generate-docs.mjs. -->
+
+# Where fr1 differs from Fine-R1's released code
+
+The released code has quirks, some of them flaws that change results. Each is listed here with what fr1 does. The set \`sound\` is
+the default; \`set: reference\` under \`tapo\` and \`eval\` repeats the code by the switches named below, and single switches can be
+set on their own. A run's record (\`fr1 show --json\`) holds the switches of every stage, predictions hold the rules that they were
+scored by, and tables show them.
+
+`;
+
+/** docs/divergence.md as text. */
+export function divergenceDocs(table: Readonly<Record<string, Divergence>>): string {
+  const rows = Object.entries(table).map(([id, entry]) => {
+    const how = howText(entry);
+    const tests = 'tests' in entry ? [...new Set(entry.tests.map(([file]) => `\`${file}\``))].join(', ') : '';
+    return `| ${id} | ${entry.quirk} | ${entry.here} | ${how} | ${tests} |`;
+  });
+  return `${HEADER}${['| | in the released code | here | how | shown by |', '| --- | --- | --- | --- | --- |', ...rows].join('\n')}\n`;
+}
+
+function howText(entry: Divergence): string {
+  switch (entry.treatment) {
+    case 'switch':
+      return `switch ${entry.switches.map((name) => `\`${name}\``).join(', ')}`;
+    case 'option':
+      return `option ${entry.options.map((name) => `\`${name}\``).join(', ')}`;
+    default:
+      return entry.treatment;
+  }
+}
