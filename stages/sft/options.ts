@@ -128,7 +128,7 @@ export interface SftOptions {
    */
   keep: 'last' | 'best';
   /**
-   * Element type of the saved weights; the following stages compute with them.
+   * Element type of the saved weights (of the adapter, where one is trained); the following stages compute with them.
    */
   dtype: 'float32' | 'bfloat16' | 'float16';
   /**

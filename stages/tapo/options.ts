@@ -324,7 +324,7 @@ export interface TapoOptions {
    */
   sampleGroups: number;
   /**
-   * Element type of the saved weights; the following stages compute with them.
+   * Element type of the saved weights (of the adapter, where one is trained); the following stages compute with them.
    */
   dtype: 'float32' | 'bfloat16' | 'float16';
   /**

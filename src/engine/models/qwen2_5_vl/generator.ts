@@ -45,7 +45,7 @@ export interface GeneratorOptions {
   readonly maxPrefillTokens?: number;
   /** Memory of the key/value cache; where it is short, fewer sequences are decoded together. @default 2 GiB */
   readonly maxCacheBytes?: number;
-  /** Sequences share their prompt's cache where prompt tokens times (sequences of a prompt - 1) reach this. @default 256 */
+  /** Sequences share their prompt's cache where prompt tokens times (sequences of a prompt - 1) reach this. @default 768 */
   readonly sharePromptsFrom?: number;
   /** Ended sequences leave the batch when at most this share of it is still running. @default 0.75 */
   readonly compactBelow?: number;
@@ -101,7 +101,7 @@ class QwenGenerator implements Generator {
       maxPrefillTokens: options.maxPrefillTokens ?? 16384,
       maxCacheBytes: options.maxCacheBytes ?? 2 * 1024 ** 3,
       compactBelow: options.compactBelow ?? 0.75,
-      sharePromptsFrom: options.sharePromptsFrom ?? 256,
+      sharePromptsFrom: options.sharePromptsFrom ?? 768,
     };
     const execution = options.execution ?? defaultExecution(config);
     this.#layered = execution === 'layered' && !source.memory ? new LayeredModel(source, config, weights) : null;
