@@ -16,8 +16,8 @@ export interface RgbImage {
 
 /** Most pixels of an image, against decompression bombs: decoding the worst takes less than 500 MB. Pillow allows 179 M. */
 export const MAX_IMAGE_PIXELS = 40_000_000;
-/** Inks are converted in memory, so half as many pixels fit. */
-const MAX_INK_PIXELS = MAX_IMAGE_PIXELS / 2;
+/** Inks are converted, and drawings made, in memory, so half as many pixels fit. */
+const MAX_PIXELS_IN_MEMORY = MAX_IMAGE_PIXELS / 2;
 
 /**
  * Decodes a file, or its bytes.
@@ -42,8 +42,8 @@ export async function loadImage(source: string | Uint8Array, name?: string): Pro
 async function decode(bytes: Uint8Array): Promise<RgbImage> {
   const { default: sharp } = await import('sharp');
   const image = sharp(bytes, { limitInputPixels: MAX_IMAGE_PIXELS, failOn: 'truncated', ignoreIcc: true });
-  const { space, width, height } = await image.metadata();
-  const most = space === 'cmyk' ? MAX_INK_PIXELS : MAX_IMAGE_PIXELS;
+  const { space, format, width, height } = await image.metadata();
+  const most = space === 'cmyk' || format === 'svg' ? MAX_PIXELS_IN_MEMORY : MAX_IMAGE_PIXELS;
   if (width * height > most) throw new Error(`${width} x ${height} pixels are more than ${most.toLocaleString('en')}`);
   if (space === 'cmyk')
     return fromInks(await rawPixels(image.autoOrient().pipelineColourspace('cmyk').toColourspace('cmyk'), 4));
