@@ -213,6 +213,15 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
     });
 
   program
+    .command('fetch')
+    .description('download a model of the Hugging Face hub into its cache, where pipelines find it by its id')
+    .argument('<id>', 'owner/name or owner/name@revision, e.g. Qwen/Qwen2.5-VL-3B-Instruct')
+    .action(async (id: string) => {
+      const { fetchCommand } = await import('./fetch-command.ts');
+      setExitCode(await fetchCommand(id, io));
+    });
+
+  program
     .command('parity')
     .description('compare this engine with values that another implementation recorded for the same weights')
     .argument('<checkpoint>', 'model folder')

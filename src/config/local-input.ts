@@ -2,6 +2,7 @@
 import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { ArtifactType } from '../artifacts/types.ts';
+import { cachedModel, hubCacheFolder, hubModel } from './hub-cache.ts';
 import { sourceOfInput } from './known-inputs.ts';
 import type { LocalInput } from './types.ts';
 
@@ -30,12 +31,21 @@ export function localInput(
   accepts: readonly ArtifactType[],
   folder: string,
 ): LocalInput | LocalInputProblem {
-  const absolute = path.resolve(folder, written);
+  const model = accepts.includes('checkpoint') ? hubModel(written) : null;
+  const cached = model && !existsSync(path.resolve(folder, written)) ? cachedModel(model) : undefined;
+  const absolute = cached ?? path.resolve(folder, written);
+  const source = existsSync(absolute) ? undefined : sourceOfInput(written);
+  if (!existsSync(absolute) && model && source === undefined) {
+    return {
+      problem: 'INPUT_MISSING',
+      message: `there is no folder ${written}, nor a model of that name from the Hugging Face hub in ${hubCacheFolder()}`,
+      hint: `\`fr1 fetch ${written}\` downloads it; without a network, copy the model's folder here and give its path`,
+    };
+  }
   if (!existsSync(absolute)) {
     const place = path.isAbsolute(written)
       ? `give the path of a folder that exists, or an output: \${{ stages.name.outputs.name }}`
       : `paths start at the pipeline file's folder: ${absolute}`;
-    const source = sourceOfInput(written);
     const hint = source === undefined ? place : `${source}; ${place}`;
     return {
       problem: 'INPUT_MISSING',

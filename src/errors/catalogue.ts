@@ -256,6 +256,11 @@ export const CATALOGUE = {
 
   // command line
   CLI_ARGUMENTS: { exit: 2, explanation: 'A command, an option or an argument is unknown, missing or malformed.' },
+  MODEL_NOT_FETCHED: {
+    exit: 1,
+    explanation:
+      'A model of the Hugging Face hub could not be downloaded: no network, no such model, or no access to it.',
+  },
   PARITY_FILE_INVALID: {
     exit: 2,
     explanation: 'A file given to `fr1 parity` lacks a tensor or does not fit the model or the batch.',

@@ -73,7 +73,7 @@ export class LayeredModel {
     run: StepOptions,
   ): Promise<LayeredGradients> {
     const { labelled, layers, embed } = this.#text;
-    const vision = kind && this.#visionSegments(kind);
+    const vision = kind ? this.#visionSegments(kind).all : [];
     const patches = kind ? await this.#images(feeds, kind, run) : null;
     const hidden = await this.#hidden(feeds, patches?.at(-1) ?? null, run);
     const last = hidden.pop()!;
@@ -82,7 +82,7 @@ export class LayeredModel {
     const result = await this.#loss(loss, logProbs, inputs, run);
     let flowing = await this.#headGradients(feeds, x!, result.gradient, gradientOf, run);
 
-    const below = [...(vision?.all ?? []), embed, ...layers];
+    const below = [...vision, embed, ...layers];
     const lowest = below.findIndex((segment) => this.#hasTrained(segment));
     const isNeeded = (segment: Segment) => lowest >= 0 && lowest < below.indexOf(segment);
     const back = async (segment: Segment, given: HostFeeds, gradient: HostTensor, wanted: readonly string[]) =>
@@ -100,14 +100,14 @@ export class LayeredModel {
       if (!goesOn) return { ...result, embeddingRows: [] };
       flowing = gradients['x']!;
     }
-    const intoImages = vision !== null && vision.all.some((segment) => this.#hasTrained(segment));
+    const intoImages = vision.some((segment) => this.#hasTrained(segment));
     const given: HostFeeds = patches ? { images: patches.at(-1)! } : {};
     const embedding = await back(this.#embed(kind), given, flowing, intoImages ? ['images'] : []);
     const embeddingRows = Object.values(embedding.rows).flat();
     if (!intoImages) return { ...result, embeddingRows };
     patches!.pop();
     flowing = embedding.inputs['images']!;
-    for (const segment of [...vision.all].reverse()) {
+    for (const segment of [...vision].reverse()) {
       const goesOn = isNeeded(segment);
       if (!goesOn && !this.#hasTrained(segment)) break;
       const border = patches!.pop();
