@@ -228,6 +228,10 @@ export interface TapoOptions {
      * Share of the reward that the form <think>...</think><answer>...</answer> earns; the rest is earned by a right answer (see rewardRule).
      */
     formatWeight: number;
+    /**
+     * A JavaScript module of yours that rewards instead: export default ({ response, label, question }) => number or { overall, accuracy, ... }. It is tried on a right and a wrong answer before training.
+     */
+    function?: Artifact;
   };
   /**
    * Which parts learn. Fine-R1 trains all of them.

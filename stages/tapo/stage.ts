@@ -15,6 +15,7 @@ import { defineStage, type OptionProblem } from '../../src/run/stage-api.ts';
 import { curveValues, describeRun, gatherSamples, keepSamples, USED_SWITCHES } from './log.ts';
 import type { TapoOptions } from './options.ts';
 import { questionOf, readTriplets, type TripletQuestion } from './questions.ts';
+import { openRewardFunction } from './reward-function.ts';
 import { advantagesOf, filterOf, type ResolvedSettings, resolveSettings } from './settings.ts';
 
 /** A reference policy has nothing to train. */
@@ -70,11 +71,14 @@ export const tapoStage = defineStage<TapoOptions>({
         totalSteps,
       };
       const text = (tokenIds: readonly number[]) => processor.decode(tokenIds, { skipSpecialTokens: true });
+      const own = options.reward.function && (await openRewardFunction(options.reward.function.path, rows[0]!));
       const task: TapoTask<TripletQuestion> = {
         size: rows.length,
         question: (index, draw) => questionOf(rows[index]!, draw, maker),
         reward: ({ row }, tokenIds) =>
-          scoreResponse(text(tokenIds), row.label, options.reward.formatWeight, switches.rewardRule),
+          own
+            ? own({ response: text(tokenIds), label: row.label, question: row.question })
+            : scoreResponse(text(tokenIds), row.label, options.reward.formatWeight, switches.rewardRule),
         advantages: (groups) => advantagesOf(groups, settings.advantages),
         informative: (accuracies) => informativeGroups(accuracies, filterOf(settings, switches.whenNoneInformative)),
       };
