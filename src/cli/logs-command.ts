@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import { didYouMean } from '../errors/nearest.ts';
 import type { RunEvent } from '../run/events.ts';
+import { isWorkspaceInUse } from '../run/lock.ts';
 import { findRun, readRecord } from '../run/recorder.ts';
 import { Workspace } from '../run/workspace.ts';
 import { plainRenderer } from '../ui/plain.ts';
@@ -29,7 +30,9 @@ export async function logsCommand(stage: string | undefined, flags: LogsFlags, i
   try {
     const file = join(workspace.directory, 'runs', record.id, 'events.jsonl');
     for await (const event of readEventsAsTheyCome(file, stopped.signal, async () => {
-      return flags.follow === true && (await readRecord(workspace, record.id))?.status === 'running';
+      const isOpen = flags.follow === true && (await readRecord(workspace, record.id))?.status === 'running';
+      // A run that was killed stays at `running` until the next one.
+      return isOpen && (await isWorkspaceInUse(workspace.directory));
     })) {
       show(event);
     }

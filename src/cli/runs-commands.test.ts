@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { callCli } from '../../test/helpers/cli.ts';
@@ -45,6 +45,15 @@ describe('fr1 logs', () => {
     const { stdout } = await callCli(folder, ['logs', 'first']);
     expect(stdout).toMatch(/^\d\d:\d\d:\d\d {2}\[first\] +wrote one$/m);
     expect(stdout).not.toContain('[second]');
+    expect((await callCli(folder, ['logs', '-f'])).stdout).toContain('[second]');
+  });
+
+  it('does not wait for a run that was killed', async () => {
+    await run();
+    const [id] = await ids();
+    const file = join(folder, '.fr1', 'runs', id!, 'run.json');
+    await writeFile(file, (await readFile(file, 'utf8')).replace('"status": "done"', '"status": "running"'));
+    expect((await callCli(folder, ['runs'])).stdout).toContain('running');
     expect((await callCli(folder, ['logs', '-f'])).stdout).toContain('[second]');
   });
 

@@ -1,7 +1,10 @@
 /** The workspace lock: one run at a time. */
+import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { readJsonIfPresent } from '../artifacts/durable-fs.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
-import { type FileLock, takeLockFile } from '../locks/lock-file.ts';
+import { type FileLock, type LockOwner, takeLockFile } from '../locks/lock-file.ts';
+import { isOwnerAlive } from '../locks/process-owner.ts';
 
 /** A process that was killed takes a moment to go; its lock is not refused before. */
 const DYING_MS = 500;
@@ -21,4 +24,10 @@ export function lockWorkspace(directory: string): Promise<WorkspaceLock> {
       });
     },
   });
+}
+
+/** Whether a run is under way in the workspace; of a process on another machine it is assumed. */
+export async function isWorkspaceInUse(directory: string): Promise<boolean> {
+  const owner = (await readJsonIfPresent(join(directory, 'lock')).catch(() => undefined)) as LockOwner | undefined;
+  return owner !== undefined && (owner.host !== hostname() || (await isOwnerAlive(owner)));
 }
