@@ -90,16 +90,21 @@ describe('a clock that jumps', () => {
 });
 
 describe('two runs in one workspace', () => {
-  it('do not mix: the second ends with 2 and says who is there, and the first is not disturbed', async () => {
-    const first = run('--set', 'stages.second.with.stepMs=3000');
-    await printed(first, '[second]  starts');
-    const [second, gc, verify] = await Promise.all([run(), startCli(folder, ['gc']), startCli(folder, ['verify'])]);
-    expect([second.exitCode, gc.exitCode, verify.exitCode]).toEqual([2, 2, 2]);
-    expect(String(second.stderr)).toContain('error[WORKSPACE_LOCKED]');
-    expect(String(second.stderr)).toContain(`process ${first.pid}`);
-    expect((await first).exitCode).toBe(0);
-    expect(await readdir(join(folder, '.fr1'))).not.toContain('lock');
-  });
+  it.skipIf(process.platform === 'win32')(
+    'do not mix: the second ends with 2 and says who is there, and the first is not disturbed',
+    async () => {
+      const first = run('--set', 'stages.second.with.stepMs=600000');
+      await printed(first, '[second]  starts');
+      const [second, gc, verify] = await Promise.all([run(), startCli(folder, ['gc']), startCli(folder, ['verify'])]);
+      expect([second.exitCode, gc.exitCode, verify.exitCode]).toEqual([2, 2, 2]);
+      expect(String(second.stderr)).toContain('error[WORKSPACE_LOCKED]');
+      expect(String(second.stderr)).toContain(`process ${first.pid}`);
+      expect(first.exitCode).toBeNull();
+      first.kill('SIGINT');
+      expect((await first).exitCode).toBe(130);
+      expect(await readdir(join(folder, '.fr1'))).not.toContain('lock');
+    },
+  );
 
   it('started at the same moment: one runs, whichever it is', async () => {
     const both = await Promise.all([run(), run(), run()]);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { execa, type Options, type ResultPromise } from 'execa';
+import { afterAll } from 'vitest';
 import type { CliIo } from '../../src/cli/io.ts';
 import { runCli } from '../../src/cli/main.ts';
 
@@ -13,7 +14,7 @@ const BIN = fileURLToPath(new URL('../../bin/fr1.js', import.meta.url));
 
 /** The runs of one test process share a ledger of devices, and not that of the machine, where other runs may be going. */
 export const LEASE_DIRECTORY = mkdtempSync(join(tmpdir(), 'fr1-test-leases-'));
-process.once('exit', () => rmSync(LEASE_DIRECTORY, { recursive: true, force: true }));
+afterAll(() => rmSync(LEASE_DIRECTORY, { recursive: true, force: true }));
 
 export interface CliResult {
   readonly exitCode: number;
