@@ -2,9 +2,6 @@
 # packages into FOLDER, without root, and sets the variables that let the Vulkan loader find them. It says why where it
 # cannot; the tests of WebGPU are then skipped.
 
-# onnxruntime's WebGPU refuses Mesa before 24. Debian 12 has newer ones among its backports.
-readonly LAVAPIPE_MESA=24
-
 find_lavapipe() {
   local folder=$1 release icd
   if [[ $(uname -sm) != 'Linux x86_64' ]] || ! command -v apt-get dpkg-deb apt-cache >/dev/null; then
@@ -29,6 +26,7 @@ find_lavapipe() {
     echo "no lavapipe: the package lists cannot be had: $(tail -1 "$folder/log")"
     return 0
   fi
+  # onnxruntime refuses the Mesa 22 of Debian 12; its backports have a newer one.
   local driver=mesa-vulkan-drivers
   [[ $release == debian:bookworm ]] && driver+=/bookworm-backports
   local -a packages=("$driver" libvulkan1)
@@ -51,6 +49,6 @@ find_lavapipe() {
     return 0
   fi
   export LD_LIBRARY_PATH="$folder/root/usr/lib/x86_64-linux-gnu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-  export VK_DRIVER_FILES=$icd VK_ICD_FILENAMES=$icd
-  echo "lavapipe: Mesa $(dpkg-deb -f "$folder"/packages/mesa-vulkan-drivers_*.deb Version), of at least $LAVAPIPE_MESA"
+  export VK_DRIVER_FILES=$icd VK_ICD_FILENAMES=$icd MESA_SHADER_CACHE_DIR=$folder/shaders
+  echo "lavapipe: Mesa $(dpkg-deb -f "$folder"/packages/mesa-vulkan-drivers_*.deb Version)"
 }

@@ -10,6 +10,7 @@ import type { FloatDType } from '../engine/weights/convert.ts';
 import { exitCodeOf, formatError, wantsStack } from '../errors/format.ts';
 import { Fr1Error, Fr1Errors } from '../errors/fr1-error.ts';
 import type { GraphFormat } from '../plan/draw-graph.ts';
+import type { DoctorFlags } from './doctor-command.ts';
 import { reportErrorToGithub } from './github-report.ts';
 import { type CliIo, wantsColour } from './io.ts';
 import type { NewCheckpointFlags } from './new-checkpoint-command.ts';
@@ -94,6 +95,16 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
     .action(async (file: string, stage: string, options: PlanFlags) => {
       const { whyCommand } = await import('./why-command.ts');
       setExitCode(await whyCommand(file, stage, options, io));
+    });
+
+  program
+    .command('doctor')
+    .description('say which devices this machine can use, and how to get what is missing')
+    .option('--device <id>', 'fail when this one cannot be used')
+    .option('--json', 'print JSON')
+    .action(async (options: DoctorFlags) => {
+      const { doctorCommand } = await import('./doctor-command.ts');
+      setExitCode(await doctorCommand(options, io));
     });
 
   selectionOptions(program.command('graph'))

@@ -3,7 +3,7 @@
  * by content key across leases (session-cache.ts). Other processes are kept off by machine-leases.ts. Knows no stage and
  * no pipeline.
  */
-import { cpus, totalmem } from 'node:os';
+import { cpus } from 'node:os';
 import { type OpenRuntimeOptions, openRuntime } from '../engine/session/open-runtime.ts';
 import type { DeviceMemory, RunOptions, Runtime, Session, ValueInfo } from '../engine/session/runtime.ts';
 import type { HostTensor, Tensor } from '../engine/tensor.ts';
@@ -12,6 +12,7 @@ import { openDeviceMemory, parseDevice } from './devices.ts';
 import type { DeviceInfo, Lease, SharedSession } from './lease.ts';
 import { LeaseQueue } from './lease-queue.ts';
 import type { MachineLease, MachineLeaseRequest } from './machine-leases.ts';
+import { processMemory } from './process-memory.ts';
 import { ScopedMemory } from './scoped-memory.ts';
 import { SessionCache, type SessionSource } from './session-cache.ts';
 
@@ -198,12 +199,6 @@ function infoOf(id: string, runtime: Runtime): DeviceInfo {
   const model = cpus()[0]?.model.trim() || 'CPU';
   const description = `${model}, ${runtime.threads} thread${runtime.threads === 1 ? '' : 's'}`;
   return { id, provider, description, memoryBytes: processMemory(), threads: runtime.threads };
-}
-
-/** Bytes that this process may use: the machine's memory or the limit set for the process, whichever is less. */
-function processMemory(): number {
-  const limit = process.constrainedMemory?.() ?? 0;
-  return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
 }
 
 class PooledDevice {
