@@ -35,13 +35,18 @@ const ROLES: Readonly<Record<string, SftRow['messages'][number]['role']>> = {
 /** Files of LLaMA-Factory that hold no chats. */
 const REGISTRATION = 'dataset_info.json';
 
-/** Fills `chats`. */
-export async function importChats(context: StageContext<DatasetOptions>): Promise<Counts> {
-  const root = context.options.root!.path;
+/** All chats of a file or folder, images where they say. @throws DATA_UNREADABLE, DATA_ROW_INVALID, DATA_INSUFFICIENT */
+export async function readListedChats(root: string): Promise<ListedChat[]> {
   const files = filesBelow(root, new Set(['.json', '.jsonl'])).filter((file) => path.basename(file) !== REGISTRATION);
   const listed: ListedChat[] = [];
   for (const file of files) listed.push(...(await readChats(file)));
   if (listed.length === 0) throw new Fr1Error('DATA_INSUFFICIENT', `${root} holds no chats`);
+  return listed;
+}
+
+/** Fills `chats`. */
+export async function importChats(context: StageContext<DatasetOptions>): Promise<Counts> {
+  const listed = await readListedChats(context.options.root!.path);
   const { images: chats, missing } = placeImages(context, listed);
   const output = context.outputs['chats']!;
   const store = new ImageStore(output);

@@ -65,7 +65,7 @@ export async function importEvalFiles(context: StageContext<DatasetOptions>): Pr
 }
 
 /** The category of the files in the folder, where there is one. */
-function onlyCategory(root: string): string {
+export function onlyCategory(root: string): string {
   const names = filesBelow(root, new Set(['.jsonl'])).map((file) => path.basename(file));
   const categories = [...new Set(names.flatMap((name) => /^(.+)_(?:un)?seen\.jsonl$/.exec(name)?.[1] ?? []))];
   if (categories.length === 1) return categories[0]!;

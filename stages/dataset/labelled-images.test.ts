@@ -188,6 +188,35 @@ describe('dataset of labelled images', () => {
   });
 });
 
+describe('datasetStage.check', () => {
+  async function check(options: Partial<DatasetOptions>) {
+    const found: string[] = [];
+    const problems: Error[] = [];
+    await datasetStage.check!({
+      name: 'photos',
+      options: { source: 'image-folder', missingImages: 'fail', root: files(photos), ...options },
+      signal: new AbortController().signal,
+      progress: () => undefined,
+      problem: (error) => problems.push(error),
+      found: (message) => found.push(message),
+      needsDisk: () => undefined,
+    });
+    return { found, problems: problems.map(({ message }) => message) };
+  }
+
+  it('tells classes and images, and classes with too few of them, without opening one', async () => {
+    writeFileSync(path.join(photos, 'Red Finch', '0.jpg'), 'not an image');
+    expect(await check({ rlShots: 3 })).toEqual({
+      found: ['3 seen and 3 unseen classes, 30 images, 3 + 3 of them tests'],
+      problems: [],
+    });
+    expect((await check({ rlShots: 4 })).problems[0]).toMatch(/^3 seen classes have fewer than 5 training images/);
+    const rows = path.join(await temporaryFolder(), 'rows.jsonl');
+    writeFileSync(rows, JSON.stringify({ image: 'gone.jpg', label: 'Red Finch' }));
+    await expect(check({ source: 'jsonl', root: files(rows) })).rejects.toMatchObject({ code: 'DATA_ROW_INVALID' });
+  });
+});
+
 describe('datasetStage.validate', () => {
   const problems = (options: Partial<DatasetOptions>) =>
     datasetStage.validate!({

@@ -34,24 +34,45 @@ const DEFAULTS = {
 } as const;
 
 type Context = StageContext<DatasetOptions>;
-type Settings = ReturnType<typeof settingsOf>;
+export type Settings = ReturnType<typeof settingsOf>;
+/** What planning needs of a stage that runs or is checked. */
+export type Planning = Pick<Context, 'options' | 'seed' | 'warn'>;
 
 /** How many images are read at a time. */
 const READS_AT_ONCE = 8;
 
-/** Fills every output but `chats` and `triplets`. */
-export async function makeFromImages(context: Context): Promise<Counts> {
+/** What is read and chosen before any image is opened. */
+export interface LabelledPlan {
+  readonly settings: Settings;
+  readonly source: SourceData;
+  readonly split: ClassSplit;
+  /** Of all classes; those of seen classes that are no tests may train. */
+  readonly images: readonly SourceImage[];
+  readonly tests: Readonly<Record<'seen' | 'unseen', readonly SourceImage[]>>;
+  /** Rows left out because their file does not exist. */
+  readonly missing: number;
+}
+
+/** Reads the lists, finds the files and splits classes and images. */
+export async function planFromImages(context: Planning): Promise<LabelledPlan> {
   const settings = settingsOf(context);
   const { source, listed, missing } = await readAndLocate(context, settings);
   const split = await splitClasses(source, listed, settings);
   const { seed, testImages: limit } = settings;
   const images =
     limit === 0 ? allTraining(source.images) : withTests(source.images, context.options.testFraction, seed);
-  const makeOptions = await optionMaker(context, source, images, settings);
   const tests = {
     seen: testImages(images, split.seen, limit, seed),
     unseen: testImages(images, split.unseen, limit, seed),
   };
+  return { settings, source, split, images, tests, missing };
+}
+
+/** Fills every output but `chats` and `triplets`. */
+export async function makeFromImages(context: Context): Promise<Counts> {
+  const { settings, source, split, images, tests, missing } = await planFromImages(context);
+  const { seed } = settings;
+  const makeOptions = await optionMaker(context, source, images, settings);
   const work: Work = {
     context,
     questions: questionsAbout(source.superCategory),
@@ -97,13 +118,13 @@ interface Work {
 }
 
 /** Options with the defaults of these sources. */
-function settingsOf({ options, seed }: Context) {
+function settingsOf({ options, seed }: Planning) {
   return { ...DEFAULTS, ...options, root: options.root!.path, seed: options.seed ?? seed };
 }
 
 /** The source's data, images at their places; rows without a file are refused or left out. */
 async function readAndLocate(
-  context: Context,
+  context: Planning,
   settings: Settings,
 ): Promise<{ source: SourceData; listed: readonly string[]; missing: number }> {
   const { options } = context;

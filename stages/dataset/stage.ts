@@ -32,6 +32,10 @@ export const datasetStage = defineStage<DatasetOptions>({
   metrics: Object.keys(NO_COUNTS),
   resources: ({ similarity }) => ({ device: similarity === 'embedding' }),
   validate,
+  async check(context) {
+    const { checkDataset } = await import('./check.ts');
+    await checkDataset(context);
+  },
   async run(context) {
     const counts = await made(context);
     context.log(describe(counts));

@@ -36,18 +36,25 @@ interface ListedTriplet {
   readonly views: Readonly<Record<View, Pick<SourceImage, 'id' | 'content' | 'at'>>>;
 }
 
+/** All triplets of a file or folder, images not yet opened. @throws DATA_UNREADABLE, DATA_ROW_INVALID, DATA_INSUFFICIENT */
+export async function readListedTriplets(root: string): Promise<ListedTriplet[]> {
+  const listed: ListedTriplet[] = [];
+  for (const file of filesBelow(root, new Set(['.parquet', '.jsonl']))) {
+    listed.push(...(file.endsWith('.parquet') ? await readParquet(file) : await readLines(file)));
+  }
+  if (listed.length === 0) throw new Fr1Error('DATA_INSUFFICIENT', `${root} holds no triplets`);
+  return listed;
+}
+
+export function imagesOf(listed: readonly ListedTriplet[]) {
+  return listed.flatMap(({ views }) => VIEWS.map((view) => views[view]));
+}
+
 /** Fills `triplets`. */
 export async function importTriplets(context: StageContext<DatasetOptions>): Promise<Counts> {
   const { root, name = 'easyr1', superCategory = 'object' } = context.options;
-  const listed: ListedTriplet[] = [];
-  for (const file of filesBelow(root!.path, new Set(['.parquet', '.jsonl']))) {
-    listed.push(...(file.endsWith('.parquet') ? await readParquet(file) : await readLines(file)));
-  }
-  if (listed.length === 0) throw new Fr1Error('DATA_INSUFFICIENT', `${root!.path} holds no triplets`);
-  const { images } = placeImages(
-    context,
-    listed.flatMap(({ views }) => VIEWS.map((view) => views[view])),
-  );
+  const listed = await readListedTriplets(root!.path);
+  const { images } = placeImages(context, imagesOf(listed));
   const placed = new Map(images.map((image) => [image.id, image]));
   const output = context.outputs['triplets']!;
   const store = new ImageStore(output);

@@ -5,6 +5,7 @@ import { loadImage } from '../../src/engine/image/load-image.ts';
 import { checkModel, weightsText } from '../../src/engine/models/qwen2_5_vl/check-model.ts';
 import { checkRows } from '../../src/run/check-rows.ts';
 import type { CheckContext } from '../../src/run/stage-api.ts';
+import { checkKey } from './api-key.ts';
 import type { RewriteOptions } from './options.ts';
 
 export async function checkRewrite(context: CheckContext<RewriteOptions>): Promise<void> {
@@ -12,6 +13,10 @@ export async function checkRewrite(context: CheckContext<RewriteOptions>): Promi
   if (teacher.checkpoint) {
     const { weights } = await checkModel(teacher.checkpoint.path);
     context.found(`a teacher of ${weightsText(weights)}`);
+  }
+  if (teacher.kind === 'openai') {
+    const name = checkKey(teacher);
+    context.found(name === undefined ? 'an endpoint without a key' : `an endpoint, its key in ${name}`);
   }
   if (!data) return;
   const { rows } = await readImageData(data.path);

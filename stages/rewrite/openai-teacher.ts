@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI, { APIConnectionError, APIError } from 'openai';
 import { RandomStream } from '../../src/engine/random.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
+import { checkKey } from './api-key.ts';
 import { RowRefused, type Teacher, type TeacherCall, type TeacherReply } from './teacher.ts';
 
 export interface OpenAISettings {
@@ -36,12 +37,8 @@ const isAboutTheCall = (status: number) => [400, 413, 422].includes(status);
 /** @throws TEACHER_REFUSED without a key where the endpoint is OpenAI's */
 export function openAITeacher(settings: OpenAISettings): Teacher {
   const { baseUrl, model, apiKeyEnv } = settings;
+  checkKey(settings);
   const key = process.env[apiKeyEnv];
-  if (!key && baseUrl === undefined) {
-    throw new Fr1Error('TEACHER_REFUSED', `the environment variable ${apiKeyEnv} holds no key`, {
-      hint: `set ${apiKeyEnv}, name another variable as teacher.apiKeyEnv, or give the baseUrl of a server that needs none`,
-    });
-  }
   const client = new OpenAI({
     apiKey: key || 'none',
     // Else the client would read these from the environment behind the pipeline's back.

@@ -7,6 +7,7 @@ import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import { loadStageSchema } from '../../src/run/load-schema.ts';
 import { defineStage, type OptionProblem, type ReportTable, type StageContext } from '../../src/run/stage-api.ts';
+import { DEFAULT_KEY_ENV } from './api-key.ts';
 import { writeFromAttributes } from './attributes.ts';
 import { CALLS_FILE, CallLog } from './call-log.ts';
 import { constructThoughts, type Written } from './construct.ts';
@@ -25,7 +26,7 @@ const DEFAULTS = {
   candidateOrder: 'shuffled',
   language: 'latin',
 } as const;
-const TEACHER_DEFAULTS = { apiKeyEnv: 'OPENAI_API_KEY', maxNewTokens: 1536, temperature: 0.8 } as const;
+const TEACHER_DEFAULTS = { apiKeyEnv: DEFAULT_KEY_ENV, maxNewTokens: 1536, temperature: 0.8 } as const;
 const REQUEST_DEFAULTS = { concurrency: 8, timeoutSeconds: 60, retries: 8 } as const;
 
 type Context = StageContext<RewriteOptions>;
