@@ -124,7 +124,9 @@ rule second:
     shell: "echo second {wildcards.i} > {output}"
 `,
   );
-  rows.push(time(`snakemake -n, ${2 * cells + 1} jobs`, process.env.FR1_SNAKEMAKE, ['-n', '-q', 'all', 'end'], place));
+  rows.push(
+    time(`snakemake -n, ${2 * cells + 1} jobs`, process.env.FR1_SNAKEMAKE, ['end', '-n', '--quiet', 'all'], place),
+  );
 }
 if (process.env.FR1_DVC) {
   const place = path.join(folder, 'dvc');

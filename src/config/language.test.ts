@@ -305,6 +305,16 @@ vars: { steps: { a: ~ } }
   });
 });
 
+describe('a large file', () => {
+  it('is refused at once, before it is parsed', async () => {
+    const startedAt = performance.now();
+    expect(await problems(`vars: { list: [${'{ name: item, value: 1.5e-3 }, '.repeat(350_000)}] }\n`)).toEqual([
+      'p.yaml:1:1 PIPELINE_FILE_UNREADABLE',
+    ]);
+    expect(performance.now() - startedAt).toBeLessThan(5_000);
+  });
+});
+
 describe('retry, timeout, resources, expect, outputs', () => {
   it('are read with their defaults', async () => {
     const pipeline = await load(`

@@ -5,8 +5,8 @@ import type { ErrorCode } from '../errors/catalogue.ts';
 import { Fr1Error, type SourcePosition } from '../errors/fr1-error.ts';
 import { Source } from './source.ts';
 
-/** Bytes that one pipeline file may have; a longer one is most likely no pipeline. */
-export const MAX_FILE_BYTES = 16 * 2 ** 20;
+/** Bytes that one pipeline file may have: YAML of that size takes about 1 GiB while it is parsed. */
+export const MAX_FILE_BYTES = 4 * 2 ** 20;
 
 /** Who names the file, for errors: the command line, or another file at a place. */
 export interface NamedBy {
