@@ -1,6 +1,6 @@
 /**
  * Times the runner itself: start-up, planning and cached re-runs of pipelines with many stages that do next to nothing.
- * Beside it, where FR1_SNAKEMAKE and FR1_DVC name their programs, `snakemake -n` and `dvc repro` on an equivalent graph.
+ * Beside it, where FR1_SNAKEMAKE names the program, `snakemake -n` on an equivalent graph.
  * Each command is a process of its own; the median and the least of the repetitions are printed, with peak memory.
  *
  * npm run bench:runner -- [--stages 1000] [--repetitions 5] [--only-plan]
@@ -127,28 +127,5 @@ rule second:
   rows.push(
     time(`snakemake -n, ${2 * cells + 1} jobs`, process.env.FR1_SNAKEMAKE, ['end', '-n', '--quiet', 'all'], place),
   );
-}
-if (process.env.FR1_DVC) {
-  const place = path.join(folder, 'dvc');
-  mkdirSync(place);
-  for (const name of ['first', 'second']) mkdirSync(path.join(place, name));
-  const list = numbers.join(', ');
-  writeFileSync(
-    path.join(place, 'dvc.yaml'),
-    `stages:
-  first:
-    foreach: [${list}]
-    do: { cmd: "echo first \${item} > first/\${item}", outs: ["first/\${item}"] }
-  second:
-    foreach: [${list}]
-    do: { cmd: "echo second \${item} > second/\${item}", deps: ["first/\${item}"], outs: ["second/\${item}"] }
-  end:
-    cmd: echo end > end
-    deps: [second]
-    outs: [end]
-`,
-  );
-  spawnSync(process.env.FR1_DVC, ['init', '--no-scm', '-q'], { cwd: place });
-  rows.push(time(`dvc repro --dry, ${2 * cells + 1} stages`, process.env.FR1_DVC, ['repro', '--dry', '-q'], place));
 }
 console.log(JSON.stringify({ stages: 2 * cells + 1, repetitions, rows }));
