@@ -29,7 +29,8 @@ interface Recorder {
 /** Keywords that describe an option without constraining it. */
 const DESCRIPTIVE_KEYWORDS = ['unit', 'tsType', 'source'];
 
-function newAjv(): Ajv2020 {
+/** A validator of options: strict about schemas, with fr1's own keywords. */
+export function newAjv(): Ajv2020 {
   const ajv = new Ajv2020({
     allErrors: true,
     verbose: true,
@@ -41,7 +42,7 @@ function newAjv(): Ajv2020 {
     strictTuples: false,
     allowUnionTypes: true,
     logger: false,
-    // Costs more than all else here; a plugin's schema is validated by schemaFault.
+    // Costs more than all else here; schemaFaults() does it for schemas from outside.
     validateSchema: false,
   });
   for (const keyword of DESCRIPTIVE_KEYWORDS) if (ajv.getKeyword(keyword) === false) ajv.addKeyword(keyword);
@@ -113,8 +114,8 @@ function compile(schema: object, owner: string): OptionChecker {
   };
 }
 
-/** Without the draft's name and ids; where `artifact` stands, it replaces `type`. */
-function prepared(schema: unknown): unknown {
+/** The schema without the draft's name and ids; where `artifact` stands, it replaces `type`. */
+export function prepared(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(prepared);
   if (schema === null || typeof schema !== 'object') return schema;
   const copy: Record<string, unknown> = {};

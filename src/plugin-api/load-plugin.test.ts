@@ -113,7 +113,11 @@ describe('PluginLoader', () => {
       STAGE('greet').replace('outputs: {}', 'outputs: { a: { type: "image" } }'),
       'image-data',
     ],
-    ['with a bad schema', STAGE('greet').replace('properties: {}', 'properties: { a: { type: "text" } }'), 'not valid'],
+    [
+      'with a bad schema',
+      STAGE('greet').replace('properties: {}', 'properties: { a: { type: "strng" } }'),
+      'the plugin "./bad.ts" exports no valid stage: "schema" at /properties/a/type: "strng" is no type (did you mean "string"?)',
+    ],
   ])('refuses a module %s', async (_what, text, message) => {
     await write('bad.ts', text);
     await expect(load('./bad.ts')).rejects.toMatchObject({
