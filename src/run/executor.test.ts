@@ -164,20 +164,18 @@ stages:
     expect(await readFile(join(path, 'text.txt'), 'utf8')).toBe('one');
   });
 
-  it('settles an abort quickly, keeps the state, and continues afterwards', async () => {
+  it('stops at an abort, keeps the state, and continues afterwards', async () => {
     const folder = await temporaryFolder();
     const yaml = 'stages: { count: { uses: fake-count, with: { steps: 200, stepMs: 10 } } }';
     const abort = new AbortController();
-    let abortedAt = 0;
     const run = await runPlan(folder, yaml, {
       signal: abort.signal,
       onEvent: (event) => {
         if (event.type !== 'stage-metric' || event.step !== 5) return;
-        abortedAt = performance.now();
         abort.abort(new DOMException('interrupted', 'AbortError'));
       },
     });
-    expect(performance.now() - abortedAt).toBeLessThan(1_000);
+    expect(run.of('stage-metric').at(-1)?.step).toBe(5);
     expect(run.outcome.status).toBe('interrupted');
     expect(run.of('stage-stopped')).toMatchObject([{ stage: 'count', why: 'interrupted' }]);
     expect(run.record).toMatchObject({ status: 'interrupted', stages: [{ status: 'interrupted' }] });

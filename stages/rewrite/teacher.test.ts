@@ -40,7 +40,7 @@ async function rewrite(
     {
       data: fakeArtifact('image-data', data),
       teacher: { kind: 'openai', baseUrl: server.url, model: 'bird-teacher', apiKeyEnv: 'FR1_TEST_KEY' },
-      requests: { timeoutSeconds: 20, concurrency: 3, inputPrice: 2, outputPrice: 8 },
+      requests: { timeoutSeconds: 600, concurrency: 3, inputPrice: 2, outputPrice: 8 },
       captions: 2,
       ...options,
     },
@@ -104,7 +104,7 @@ describe('rewrite with an OpenAI-compatible teacher', () => {
 
   it('gets through failures, broken and silent connections and 429s, and tells no key', async () => {
     await using server = await startTeacherServer({ failing: 0.6 });
-    const { metrics, told, calls } = await rewrite(server, { requests: { timeoutSeconds: 0.5 } });
+    const { metrics, told, calls } = await rewrite(server, { requests: { timeoutSeconds: 1, retries: 40 } });
     expect(metrics).toMatchObject({ accepted: 4, calls: 12 });
     expect(server.requests.length).toBeGreaterThan(14);
     expect(told).toMatch(/a request is repeated/);
