@@ -152,9 +152,9 @@ describe('fr1 run pipelines/quickstart.yaml', () => {
   });
 
   it('repeats TAPO and what follows, and nothing else, when the rate of TAPO changes', async () => {
-    const changed = await runQuickstart(workspace, ['stages.tapo.with.learningRate=2e-4']);
+    const changed = await runQuickstart(workspace, ['stages.tapo.with.learningRate=4e-4']);
     expect(stagesThat('ran', changed).sort()).toEqual(['compare', 'eval-tapo', 'tapo']);
-    expect(changed.stdout).toMatch(/\[tapo\] +will run: options\.learningRate changed 0\.0001 -> 0\.0002/);
+    expect(changed.stdout).toMatch(/\[tapo\] +will run: options\.learningRate changed 0\.0002 -> 0\.0004/);
     expect(changed.stdout).toMatch(/\[eval-tapo\] +will run: inputs\.model changed/);
     expect(changed.digest('sft')).toBe(whole.digest('sft'));
     expect(changed.digest('tapo')).not.toBe(whole.digest('tapo'));
