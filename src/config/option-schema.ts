@@ -44,6 +44,8 @@ export function newAjv(): Ajv2020 {
     logger: false,
     // Costs more than all else here; schemaFaults() does it for schemas from outside.
     validateSchema: false,
+    // A schema is compiled in each process and used a few times: shorter code would not pay for itself.
+    code: { optimize: false },
   });
   for (const keyword of DESCRIPTIVE_KEYWORDS) if (ajv.getKeyword(keyword) === false) ajv.addKeyword(keyword);
   ajv.addKeyword({

@@ -9,9 +9,10 @@ import { ImageStore, inParallel, lookAt } from '../../src/datasets/image-store.t
 import type { SourceImage } from '../../src/datasets/source.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import type { StageContext } from '../../src/run/stage-api.ts';
+import { type Counts, NO_COUNTS } from './counts.ts';
 import { placeImages } from './image-places.ts';
 import type { DatasetOptions } from './options.ts';
-import { type Counts, NO_COUNTS, writeNoChats, writeNoTraining, writeNoTriplets } from './outputs.ts';
+import { writeNoChats, writeNoTraining, writeNoTriplets } from './outputs.ts';
 
 const READS_AT_ONCE = 8;
 

@@ -17,9 +17,10 @@ import { type ClassSplit, listedSplit, randomSplit } from '../../src/datasets/sp
 import { RandomStream } from '../../src/engine/random.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import type { StageContext } from '../../src/run/stage-api.ts';
+import type { Counts } from './counts.ts';
 import { placeImages } from './image-places.ts';
 import type { DatasetOptions } from './options.ts';
-import { type Counts, writeNoChats, writeNoTriplets } from './outputs.ts';
+import { writeNoChats, writeNoTriplets } from './outputs.ts';
 import { pictureSimilarity } from './picture-similarity.ts';
 
 const DEFAULTS = {

@@ -10,10 +10,10 @@ import { QUESTIONS } from '../../src/worlds/procedural-birds/questions.ts';
 import { type BirdImage, renderPng } from '../../src/worlds/procedural-birds/render.ts';
 import { attributeWords, nameOf } from '../../src/worlds/procedural-birds/species.ts';
 import { splitSpecies } from '../../src/worlds/procedural-birds/split.ts';
+import type { Counts } from './counts.ts';
+import { DEFAULTS } from './defaults.ts';
 import type { DatasetOptions } from './options.ts';
-import { type Counts, writeNoChats, writeNoTriplets } from './outputs.ts';
-
-export const DEFAULTS = { seenClasses: 36, unseenClasses: 24, sftShots: 2, rlShots: 8, testImages: 400 } as const;
+import { writeNoChats, writeNoTriplets } from './outputs.ts';
 
 /** First image index of each use: images of different uses never coincide, whatever the shot counts. */
 const FIRST_INDEX = { sft: 0, rl: 1_000_000, test: 2_000_000 } as const;

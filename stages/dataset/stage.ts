@@ -3,15 +3,11 @@
  * of its own; this one chooses among them and knows which options mean something for which source.
  */
 import { loadStageSchema } from '../../src/run/load-schema.ts';
-import { defineStage, type OptionProblem, type StageContext } from '../../src/run/stage-api.ts';
-import { MAX_CLASSES } from '../../src/worlds/procedural-birds/split.ts';
-import { importChats } from './chats.ts';
-import { importEvalFiles } from './eval-files.ts';
-import { makeFromImages } from './labelled-images.ts';
+import { defineStage, type OptionProblem } from '../../src/run/stage-api.ts';
+import { MAX_CLASSES } from '../../src/worlds/procedural-birds/families.ts';
+import { NO_COUNTS } from './counts.ts';
+import { DEFAULTS } from './defaults.ts';
 import type { DatasetOptions } from './options.ts';
-import { type Counts, NO_COUNTS } from './outputs.ts';
-import { DEFAULTS, makeProceduralBirds } from './procedural-birds.ts';
-import { importTriplets } from './triplet-files.ts';
 
 export const datasetStage = defineStage<DatasetOptions>({
   kind: 'dataset',
@@ -37,42 +33,10 @@ export const datasetStage = defineStage<DatasetOptions>({
     await checkDataset(context);
   },
   async run(context) {
-    const counts = await made(context);
-    context.log(describe(counts));
-    // Counts that mean nothing for the source are zero and not shown.
-    const shown = Object.entries(counts).filter(([name, value]) => value > 0 || name === 'leftOut');
-    return { metrics: Object.fromEntries(shown.map(([name, value]) => [name, { value }])) };
+    const { runDataset } = await import('./run.ts');
+    return runDataset(context);
   },
 });
-
-function made(context: StageContext<DatasetOptions>): Promise<Counts> {
-  switch (context.options.source) {
-    case 'procedural-birds':
-      return makeProceduralBirds(context);
-    case 'sharegpt':
-      return importChats(context);
-    case 'easyr1':
-      return importTriplets(context);
-    case 'fine-r1-eval':
-      return importEvalFiles(context);
-    default:
-      return makeFromImages(context);
-  }
-}
-
-function describe(counts: Counts): string {
-  const parts = [
-    counts.seenClasses + counts.unseenClasses > 0 &&
-      `${counts.seenClasses} seen and ${counts.unseenClasses} unseen classes`,
-    counts.sftImages + counts.rlImages > 0 && `${counts.sftImages} + ${counts.rlImages} training images`,
-    counts.seenTestImages + counts.unseenTestImages > 0 &&
-      `${counts.seenTestImages} + ${counts.unseenTestImages} test images`,
-    counts.chats > 0 && `${counts.chats} chats`,
-    counts.triplets > 0 && `${counts.triplets} triplets`,
-    counts.leftOut > 0 && `${counts.leftOut} left out`,
-  ];
-  return parts.filter(Boolean).join(', ');
-}
 
 type Source = DatasetOptions['source'];
 type OptionName = keyof DatasetOptions;

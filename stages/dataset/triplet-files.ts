@@ -12,9 +12,10 @@ import { imageBytes, imageCount, ParquetFile } from '../../src/datasets/parquet-
 import type { ImageContent, SourceImage } from '../../src/datasets/source.ts';
 import { Fr1Error, type SourcePosition } from '../../src/errors/fr1-error.ts';
 import type { StageContext } from '../../src/run/stage-api.ts';
+import { type Counts, NO_COUNTS } from './counts.ts';
 import { placeImages } from './image-places.ts';
 import type { DatasetOptions } from './options.ts';
-import { type Counts, NO_COUNTS, writeNoChats, writeNoTests, writeNoTraining } from './outputs.ts';
+import { writeNoChats, writeNoTests, writeNoTraining } from './outputs.ts';
 
 const VIEWS = ['anchor', 'positive', 'negative'] as const;
 type View = (typeof VIEWS)[number];

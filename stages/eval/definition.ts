@@ -3,7 +3,7 @@ import type { SessionSource } from '../../src/engine/program.ts';
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import { loadStageSchema } from '../../src/run/load-schema.ts';
 import { defineStage, type OptionProblem, type StageDefinition } from '../../src/run/stage-api.ts';
-import { type EvaluatedModel, evaluate } from './evaluate.ts';
+import type { EvaluatedModel } from './evaluate.ts';
 import type { EvalOptions } from './options.ts';
 import { rulesOf } from './rules.ts';
 
@@ -15,6 +15,9 @@ export interface PixelBudget {
   readonly minPixels: number | undefined;
   readonly maxPixels: number | undefined;
 }
+
+/** Opens the checkpoint in a folder for a stage that has a device. */
+export type OpenModel = (source: SessionSource, checkpointFolder: string, pixels: PixelBudget) => Promise<OpenedModel>;
 
 /** The switches of scoring as these options set them. */
 function switchesOf(options: EvalOptions): Record<string, string> {
@@ -50,9 +53,7 @@ function validate(options: EvalOptions): OptionProblem[] {
   return problems;
 }
 
-export function defineEvalStage(
-  openModel: (source: SessionSource, checkpointFolder: string, pixels: PixelBudget) => Promise<OpenedModel>,
-): StageDefinition<EvalOptions> {
+export function defineEvalStage(openModel: OpenModel): StageDefinition<EvalOptions> {
   return defineStage<EvalOptions>({
     kind: 'eval',
     summary: 'Answers test questions with a model and scores closed- and open-world accuracy.',
@@ -70,6 +71,7 @@ export function defineEvalStage(
       await checkEval(context);
     },
     async run(context) {
+      const { evaluate } = await import('./evaluate.ts');
       const { model: checkpoint } = context.options;
       if (checkpoint === undefined) return evaluate(context, null);
       const { minPixels, maxPixels } = rulesOf(context.options);

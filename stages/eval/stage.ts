@@ -1,26 +1,7 @@
 /** `eval`: closed- and open-world accuracy of a Qwen2.5-VL checkpoint. */
-import { loadImage } from '../../src/engine/image/load-image.ts';
-import { withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
-import { processImage } from '../../src/engine/models/qwen2_5_vl/image-processor.ts';
-import { openVisionLanguageModel } from '../../src/engine/models/qwen2_5_vl/open-model.ts';
-import { IMAGE_MARKER } from '../../src/engine/models/qwen2_5_vl/processor.ts';
 import { defineEvalStage } from './definition.ts';
 
 export const evalStage = defineEvalStage(async (source, checkpointFolder, pixels) => {
-  const { processor, generator, release } = await openVisionLanguageModel(source, checkpointFolder);
-  const settings = withPixelBudget(processor.images, pixels);
-  return {
-    generator,
-    stopTokenIds: processor.tokens.eos,
-    bannedTokenIds: processor.bannedTokens,
-    sampling: processor.sampling,
-    async encode(prompt, image) {
-      const processed = processImage(await loadImage(image), settings);
-      const messages = [{ role: 'user' as const, content: `${IMAGE_MARKER}${prompt}` }];
-      const { inputIds } = processor.encodeChat(messages, [processed], { addGenerationPrompt: true });
-      return { inputIds, images: [processed] };
-    },
-    decode: (tokenIds) => processor.decode(tokenIds, { skipSpecialTokens: true }),
-    [Symbol.asyncDispose]: release,
-  };
+  const { openCheckpoint } = await import('./open-checkpoint.ts');
+  return openCheckpoint(source, checkpointFolder, pixels);
 });

@@ -11,19 +11,12 @@ import type { StageContext } from '../../src/run/stage-api.ts';
 import type { TapoOptions } from './options.ts';
 import type { TripletQuestion } from './questions.ts';
 import { type ResolvedSettings, resolveSettings } from './settings.ts';
+import { USED_SWITCHES } from './switches.ts';
 
 type Report = TapoReport<TripletQuestion>;
 
 /** Folder of the state that keeps samples step by step. */
 const SAMPLE_FOLDER = 'rollouts';
-
-export const USED_SWITCHES: ReadonlySet<keyof MethodSwitches> = new Set<keyof MethodSwitches>([
-  'whenNoneInformative',
-  'firstStepLearningRate',
-  'rolloutSeeds',
-  'rewardRule',
-  'lossNormalisation',
-]);
 
 export function describeRun(
   context: StageContext<TapoOptions>,

@@ -8,10 +8,8 @@
  */
 import { RandomStream } from '../../engine/random.ts';
 import { ATTRIBUTES } from './attributes.ts';
+import { FAMILY_COUNT, FAMILY_SIZE, MAX_CLASSES } from './families.ts';
 import { SPECIES_COUNT, speciesOf, traitsOf } from './species.ts';
-
-export const FAMILY_SIZE = 4;
-const FAMILY_COUNT = 75;
 
 export interface Family {
   /** Index of the attribute in which the members differ. */
@@ -63,7 +61,6 @@ export const DATASET_SPECIES: readonly number[] = [...DATASET_SPECIES_SET].sort(
 export const BASE_SPECIES: readonly number[] = Array.from({ length: SPECIES_COUNT }, (_, species) => species).filter(
   (species) => !DATASET_SPECIES_SET.has(species),
 );
-export const MAX_CLASSES = DATASET_SPECIES.length;
 
 export function isBaseSpecies(species: number): boolean {
   return !DATASET_SPECIES_SET.has(species);

@@ -1,0 +1,279 @@
+/** Pre-training: samples are drawn and tokenised while the previous update computes; none is stored, and each is seen once. */
+import { join } from 'node:path';
+import { type Batch, buildBatch, type Row } from '../../src/engine/models/qwen2_5_vl/batch.ts';
+import { parseConfig, type Qwen25VLConfig } from '../../src/engine/models/qwen2_5_vl/config.ts';
+import { processImage } from '../../src/engine/models/qwen2_5_vl/image-processor.ts';
+import { initialiseWeights } from '../../src/engine/models/qwen2_5_vl/initialise.ts';
+import { openProcessor, type Processor } from '../../src/engine/models/qwen2_5_vl/processor.ts';
+import { TrainingModel } from '../../src/engine/models/qwen2_5_vl/training-model.ts';
+import { AdamW } from '../../src/engine/optim/adamw.ts';
+import { RandomStream } from '../../src/engine/random.ts';
+import { trainSupervised } from '../../src/engine/recipes/supervised.ts';
+import { saveCheckpoint } from '../../src/engine/weights/checkpoint.ts';
+import { sourceOfLease } from '../../src/pool/session-source.ts';
+import type { StageContext, StageResult } from '../../src/run/stage-api.ts';
+import { writeJson } from '../../src/tokenizer-training/tokenizer-files.ts';
+import { ATTRIBUTES } from '../../src/worlds/procedural-birds/attributes.ts';
+import { type BaseSample, baseSample } from '../../src/worlds/procedural-birds/corpus.ts';
+import { IMAGE_SIDE } from '../../src/worlds/procedural-birds/draw.ts';
+import {
+  SPECIAL_TOKEN_IDS,
+  VOCABULARY_SIZE,
+  writeTinyProcessorFiles,
+} from '../../src/worlds/procedural-birds/processor-files.ts';
+import { renderPixels } from '../../src/worlds/procedural-birds/render.ts';
+import { traitsOf } from '../../src/worlds/procedural-birds/species.ts';
+import { BASE_SPECIES } from '../../src/worlds/procedural-birds/split.ts';
+import type { PretrainOptions } from './options.ts';
+
+/** Images on which perception is measured after training. */
+const PROBES = 512;
+
+export async function runPretrain(context: StageContext<PretrainOptions>): Promise<StageResult> {
+  const { options, state, seed, signal } = context;
+  const rawConfig = makeConfig(options.architecture);
+  const folder = join(state, 'processor');
+  await writeTinyProcessorFiles(folder);
+  await writeJson(join(folder, 'config.json'), rawConfig);
+  const processor = await openProcessor(folder);
+  const model = new TrainingModel(sourceOfLease(context.lease), parseConfig(rawConfig));
+  initialiseWeights(model.store, model.config, seed);
+  const optimizer = await AdamW.create(sourceOfLease(context.lease), model.store, {
+    betas: [0.9, 0.98],
+    weightDecay: options.weightDecay,
+  });
+  const encoder = new PieceEncoder(processor);
+  const totalSteps = Math.max(1, Math.floor(options.images / options.batchSize));
+  context.log(`${model.store.flat.length} weights, ${totalSteps} updates of ${options.batchSize} images`);
+  let loss = Number.NaN;
+  await trainSupervised(model, optimizer, (step) => stepData(step, options, seed, encoder), {
+    seed,
+    totalSteps,
+    learningRate: options.learningRate,
+    schedule: { kind: 'cosine', warmupSteps: Math.min(options.warmupSteps, totalSteps) },
+    maxGradNorm: options.maxGradNorm,
+    lossNormalisation: 'step',
+    saveEvery: options.saveEvery,
+    stateDir: state,
+    signal,
+    onStep: (report) => {
+      loss = Number.isNaN(loss) ? report.loss : 0.95 * loss + 0.05 * report.loss;
+      context.progress({ done: report.step, total: totalSteps, unit: 'updates', note: `loss ${loss.toFixed(3)}` });
+      context.metric(report.step, {
+        loss: report.loss,
+        gradNorm: report.gradNorm,
+        learningRate: report.learningRate,
+      });
+    },
+  });
+  const accuracies = await probe(model, encoder, context);
+  await model.store.pull();
+  await saveCheckpoint(context.outputs['model']!, {
+    config: rawConfig,
+    tensors: model.store.parameters.map(({ name, shape }) => ({ name, shape, load: () => model.store.tensor(name) })),
+    dtype: options.dtype,
+    copyFrom: folder,
+  });
+  await model.release();
+  await optimizer.release();
+  return {
+    metrics: {
+      loss: { value: loss },
+      ...Object.fromEntries(accuracies.map((value, i) => [`${ATTRIBUTES[i]!.key}_accuracy`, { value, n: PROBES }])),
+    },
+  };
+}
+
+function makeConfig(sizes: PretrainOptions['architecture']): Record<string, unknown> {
+  const pairs = sizes.hiddenSize / sizes.heads / 2;
+  const spatial = Math.round(pairs * 0.375);
+  return {
+    architectures: ['Qwen2_5_VLForConditionalGeneration'],
+    model_type: 'qwen2_5_vl',
+    hidden_size: sizes.hiddenSize,
+    intermediate_size: sizes.intermediateSize,
+    num_hidden_layers: sizes.layers,
+    num_attention_heads: sizes.heads,
+    num_key_value_heads: sizes.keyValueHeads,
+    hidden_act: 'silu',
+    max_position_embeddings: 2048,
+    max_window_layers: sizes.layers,
+    use_sliding_window: false,
+    rms_norm_eps: 1e-6,
+    rope_theta: 10000,
+    rope_scaling: { type: 'mrope', mrope_section: [pairs - 2 * spatial, spatial, spatial] },
+    vocab_size: VOCABULARY_SIZE,
+    tie_word_embeddings: true,
+    attention_dropout: 0,
+    initializer_range: 0.02,
+    use_cache: true,
+    bos_token_id: SPECIAL_TOKEN_IDS['<|endoftext|>'],
+    eos_token_id: SPECIAL_TOKEN_IDS['<|im_end|>'],
+    pad_token_id: SPECIAL_TOKEN_IDS['<|endoftext|>'],
+    vision_start_token_id: SPECIAL_TOKEN_IDS['<|vision_start|>'],
+    vision_end_token_id: SPECIAL_TOKEN_IDS['<|vision_end|>'],
+    image_token_id: SPECIAL_TOKEN_IDS['<|image_pad|>'],
+    video_token_id: SPECIAL_TOKEN_IDS['<|video_pad|>'],
+    vision_config: {
+      model_type: 'qwen2_5_vl',
+      depth: sizes.visionLayers,
+      hidden_size: sizes.visionHiddenSize,
+      intermediate_size: sizes.visionIntermediateSize,
+      num_heads: sizes.visionHeads,
+      out_hidden_size: sizes.hiddenSize,
+      hidden_act: 'silu',
+      in_channels: 3,
+      in_chans: 3,
+      patch_size: 14,
+      spatial_patch_size: 14,
+      temporal_patch_size: 2,
+      spatial_merge_size: 2,
+      tokens_per_second: 2,
+      window_size: IMAGE_SIDE / 2,
+      fullatt_block_indexes: Array.from({ length: sizes.visionLayers }, (_, i) => i).filter((i) => i % 2 === 1),
+    },
+  };
+}
+
+/** Tokenises the pieces between special tokens once each: chats of this world repeat them. */
+class PieceEncoder {
+  readonly processor: Processor;
+  readonly #known = new Map<string, Int32Array>();
+
+  constructor(processor: Processor) {
+    this.processor = processor;
+  }
+
+  get config(): Qwen25VLConfig {
+    return this.processor.config;
+  }
+
+  encode(text: string): Int32Array {
+    let ids = this.#known.get(text);
+    if (!ids) {
+      ids = this.processor.encode(text);
+      this.#known.set(text, ids);
+    }
+    return ids;
+  }
+
+  /** Everything before the first answer is the prefix; answers and their <|im_end|> are targets. */
+  row(messages: BaseSample['messages'], image: number, imageTokens: number): Row {
+    const prefix: number[] = [];
+    const ids: number[] = [];
+    const isTarget: number[] = [];
+    let to = prefix;
+    const push = (tokens: Iterable<number>, target: 0 | 1) => {
+      for (const token of tokens) {
+        to.push(token);
+        if (to === ids) isTarget.push(target);
+      }
+    };
+    const { config } = this;
+    for (const { role, content } of messages) {
+      push(this.encode(`<|im_start|>${role}\n`), 0);
+      if (role === 'assistant') {
+        to = ids;
+        push(this.encode(content), 1);
+        push(this.encode('<|im_end|>'), 1);
+        push(this.encode('\n'), 0);
+        continue;
+      }
+      const text = content.replace('<image>', '');
+      if (text !== content) {
+        push(
+          [config.visionStartTokenId, ...new Array(imageTokens).fill(config.imageTokenId), config.visionEndTokenId],
+          0,
+        );
+      }
+      push(this.encode(text), 0);
+      push(this.encode('<|im_end|>\n'), 0);
+    }
+    return { prefix, images: prefix.includes(config.imageTokenId) ? [image] : [], branches: [{ ids, isTarget }] };
+  }
+
+  /** Tokens of all texts. */
+  length(messages: BaseSample['messages']): number {
+    return messages.reduce((sum, { content }) => sum + this.encode(content).length, 0);
+  }
+
+  image(pixels: Uint8Array) {
+    return processImage({ width: IMAGE_SIDE, height: IMAGE_SIDE, data: pixels }, this.processor.images);
+  }
+
+  batch(samples: readonly BaseSample[]): Batch {
+    const images = samples.map((sample) => this.image(sample.pixels));
+    const tokens = (images[0]!.grid[1] * images[0]!.grid[2]) / this.config.vision.spatialMergeSize ** 2;
+    return buildBatch(
+      this.config,
+      samples.map((sample, i) => this.row(sample.messages, i, tokens)),
+      images,
+    );
+  }
+}
+
+/** The samples of an update, sorted by length so that micro-batches carry little padding. */
+async function stepData(step: number, options: PretrainOptions, seed: number, encoder: PieceEncoder): Promise<Batch[]> {
+  const samples = await Promise.all(
+    Array.from({ length: options.batchSize }, (_, i) => baseSample(seed, step * options.batchSize + i)),
+  );
+  const lengths = new Map(samples.map((sample) => [sample, encoder.length(sample.messages)]));
+  samples.sort((a, b) => lengths.get(a)! - lengths.get(b)!);
+  const batches: Batch[] = [];
+  for (let from = 0; from < samples.length; from += options.microBatchSize) {
+    batches.push(encoder.batch(samples.slice(from, from + options.microBatchSize)));
+  }
+  return batches;
+}
+
+/** Share of fresh images on which the right word gets more than half of the probability, attribute by attribute. */
+async function probe(
+  model: TrainingModel,
+  encoder: PieceEncoder,
+  context: StageContext<PretrainOptions>,
+): Promise<number[]> {
+  const hits = ATTRIBUTES.map(() => 0);
+  const chunk = 128;
+  for (let from = 0; from < PROBES; from += chunk) {
+    const stream = new RandomStream(context.seed, 'probe', from);
+    const species = Array.from({ length: chunk }, () => stream.choice(BASE_SPECIES));
+    const images = await Promise.all(
+      species.map((of, i) =>
+        renderPixels({ namespace: 'base', seed: -1 - context.seed, species: of, index: from + i }),
+      ),
+    );
+    const rows = species.map((of, i): Row => {
+      const traits = traitsOf(of);
+      const ids: number[] = [];
+      const isTarget: number[] = [];
+      ATTRIBUTES.forEach(({ noun, values }, k) => {
+        const word = encoder.encode((k === 0 ? '' : ' ') + values[traits[k]!]!.word);
+        ids.push(...word, ...encoder.encode(` ${noun}`), ...encoder.encode(k === ATTRIBUTES.length - 1 ? '.' : ','));
+        isTarget.push(...word.map((_, t) => (t === 0 ? 1 : 0)));
+        while (isTarget.length < ids.length) isTarget.push(0);
+      });
+      const ask = encoder.row(
+        [
+          { role: 'user', content: '<image>Describe this bird.' },
+          { role: 'assistant', content: '' },
+        ],
+        i,
+        16,
+      );
+      return { ...ask, branches: [{ ids, isTarget }] };
+    });
+    const logProbs = await model.logProbs(
+      buildBatch(
+        model.config,
+        rows,
+        images.map((pixels) => encoder.image(pixels)),
+      ),
+      context.signal,
+    );
+    logProbs.forEach((logProb, i) => {
+      const k = i % ATTRIBUTES.length;
+      if (logProb > Math.log(0.5)) hits[k] = hits[k]! + 1;
+    });
+  }
+  return hits.map((count) => count / PROBES);
+}

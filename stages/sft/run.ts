@@ -1,0 +1,130 @@
+/** Fine-tuning from the first chat to the saved model; the loop itself is src/engine/recipes/supervised.ts. */
+import { trainingOf } from '../../src/engine/adapters/choice.ts';
+import { estimateMemory } from '../../src/engine/models/qwen2_5_vl/estimate.ts';
+import { ImageCache, withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
+import { openTrainingModel } from '../../src/engine/models/qwen2_5_vl/open-training-model.ts';
+import type { Processor } from '../../src/engine/models/qwen2_5_vl/processor.ts';
+import { type MemoryKnobs, requireMemory } from '../../src/engine/models/qwen2_5_vl/require-memory.ts';
+import { AdamW } from '../../src/engine/optim/adamw.ts';
+import { type PlannedBatch, trainSupervised } from '../../src/engine/recipes/supervised.ts';
+import { sourceOfLease } from '../../src/pool/session-source.ts';
+import type { StageContext, StageResult } from '../../src/run/stage-api.ts';
+import { type Example, largestBatch, microBatchesOf, planBatch, readExamples, stepsPerEpoch } from './examples.ts';
+import type { SftOptions } from './options.ts';
+import { BestModel, validationLoss } from './validation.ts';
+
+export async function runSft(context: StageContext<SftOptions>): Promise<StageResult> {
+  const { options, state, seed, signal } = context;
+  const source = sourceOfLease(context.lease);
+  const { model, processor, save } = await openTrainingModel(
+    source,
+    options.model.path,
+    trainingOf(options.adapter, options.trainable, seed),
+  );
+  const optimizer = await AdamW.create(source, model.store, { weightDecay: options.weightDecay });
+  try {
+    const cache = new ImageCache(withPixelBudget(processor.images, options));
+    const examples = await readExamples(options.data.path, processor, cache, {
+      maxTokens: options.maxTokens,
+      signal,
+      onRead: (done, total) => context.progress({ done, total, unit: 'chats', note: 'reading' }),
+    });
+    warnOfForm(context, examples);
+    const training = await largestBatch(examples, options, cache);
+    if (!source.memory) requireMemory('this training', estimateMemory({ ...model, training }), KNOBS);
+    const totalSteps = options.steps ?? options.epochs! * stepsPerEpoch(examples.length, options.batchSize);
+    const order = {
+      seed,
+      batchSize: options.batchSize,
+      microBatchSize: options.microBatchSize,
+      sortByLength: options.lossNormalisation === 'step',
+    };
+    const dataOf = async (step: number) =>
+      microBatchesOf(step, examples, order).map((chosen) => planBatch(chosen, processor, cache));
+    context.log(
+      `${model.store.flat.length} weights to train, ${examples.length} chats, ${totalSteps} updates of ${options.batchSize}`,
+    );
+    const held = await heldOut(context, processor);
+    const best = await BestModel.open(state);
+    let measured = Number.NaN;
+    let last = { loss: Number.NaN, smoothedLoss: Number.NaN };
+    await trainSupervised(model, optimizer, dataOf, {
+      seed,
+      totalSteps,
+      learningRate: options.learningRate,
+      schedule: { kind: options.schedule, warmupSteps: options.warmupSteps },
+      maxGradNorm: options.maxGradNorm,
+      lossNormalisation: options.lossNormalisation,
+      saveEvery: options.saveEvery,
+      stateDir: state,
+      signal,
+      onResume: (steps) => context.log(`continuing after ${steps} of ${totalSteps} updates`),
+      onStep: async (report) => {
+        last = report;
+        const { step, loss, gradNorm, learningRate, targetTokens } = report;
+        const note = `loss ${report.smoothedLoss.toFixed(3)}`;
+        context.progress({ done: step, total: totalSteps, unit: 'updates', note });
+        const isMeasured = held !== null && (step % options.validateEvery === 0 || step === totalSteps);
+        if (isMeasured) {
+          measured = await validationLoss(held, (batch, stop) => model.logProbs(batch, stop), signal);
+          if (options.keep === 'best') {
+            await best.offer({ step, loss: measured }, (folder) => save(folder, options.dtype));
+          }
+        }
+        context.metric(step, {
+          loss,
+          gradNorm,
+          learningRate,
+          targetTokens,
+          ...(isMeasured && { validationLoss: measured }),
+        });
+      },
+    });
+    if (options.keep === 'best') {
+      context.log(
+        `keeping the weights of update ${best.best!.step}, loss ${best.best!.loss.toFixed(4)} on held-out chats`,
+      );
+      await best.copyTo(context.outputs['model']!);
+    } else await save(context.outputs['model']!, options.dtype);
+    return {
+      metrics: {
+        loss: { value: last.smoothedLoss },
+        finalLoss: { value: last.loss },
+        steps: { value: totalSteps },
+        ...(held && { validationLoss: { value: best.best?.loss ?? measured } }),
+      },
+    };
+  } finally {
+    await model.release();
+    await optimizer.release();
+  }
+}
+
+/** Micro-batches of the validation chats, in the order of the file; null without validation. */
+async function heldOut(context: StageContext<SftOptions>, processor: Processor): Promise<PlannedBatch[] | null> {
+  const { options, signal } = context;
+  if (options.validation === undefined) return null;
+  const cache = new ImageCache(withPixelBudget(processor.images, options));
+  const { maxTokens, microBatchSize } = options;
+  const chats = await readExamples(options.validation.path, processor, cache, { maxTokens, signal, onRead: () => {} });
+  return Array.from({ length: Math.ceil(chats.length / microBatchSize) }, (_, i) =>
+    planBatch(chats.slice(i * microBatchSize, (i + 1) * microBatchSize), processor, cache),
+  );
+}
+
+const KNOBS: MemoryKnobs = {
+  frozenWeights: 'store the model in bfloat16',
+  trainedWeights: 'train an adapter (adapter: { kind: lora }) or one of lower rank, or fewer parts under trainable',
+  batch: 'lower microBatchSize or maxPixels',
+  activations: 'lower microBatchSize or maxPixels',
+};
+
+/** Tells of answers from which nothing learns the form that reward and evaluation look for. */
+function warnOfForm(context: StageContext<SftOptions>, examples: readonly Example[]): void {
+  const without = examples.flatMap(({ hasForm }, index) => (hasForm ? [] : [index]));
+  if (without.length === 0) return;
+  const shown = without.slice(0, 5).join(', ') + (without.length > 5 ? ', ...' : '');
+  context.warn(
+    `${without.length} of ${examples.length} answers are not of the form <think>...</think><answer>...</answer> (chats ${shown})`,
+  );
+}

@@ -1,0 +1,28 @@
+/** The switches of the method that training reads, as these options set them. */
+import { listSwitches, type MethodSwitches, methodSwitches } from '../../src/methods/presets.ts';
+import type { TapoOptions } from './options.ts';
+
+export const USED_SWITCHES: ReadonlySet<keyof MethodSwitches> = new Set<keyof MethodSwitches>([
+  'whenNoneInformative',
+  'firstStepLearningRate',
+  'rolloutSeeds',
+  'rewardRule',
+  'lossNormalisation',
+]);
+
+/** Those that training reads, for the record of the run. */
+export function usedSwitches(options: TapoOptions): Record<string, string> {
+  const used = listSwitches(switchesOf(options)).filter(({ name }) => USED_SWITCHES.has(name));
+  return Object.fromEntries(used.map(({ name, value }) => [name, value]));
+}
+
+export function switchesOf(options: TapoOptions): MethodSwitches {
+  const { whenNoneInformative, firstStepLearningRate, rolloutSeeds, rewardRule, lossNormalisation } = options;
+  return methodSwitches(options.set, {
+    ...(whenNoneInformative && { whenNoneInformative }),
+    ...(firstStepLearningRate && { firstStepLearningRate }),
+    ...(rolloutSeeds && { rolloutSeeds }),
+    ...(rewardRule && { rewardRule }),
+    ...(lossNormalisation && { lossNormalisation }),
+  });
+}
