@@ -4,7 +4,7 @@ import { basename, join, resolve } from 'node:path';
 import { findRun } from '../run/recorder.ts';
 import type { RunRecord } from '../run/run-record.ts';
 import { Workspace } from '../run/workspace.ts';
-import { failureLines, tablesOf } from '../ui/summary.ts';
+import { failureLines, tablesOf, warningLines } from '../ui/summary.ts';
 import { tableLines } from '../ui/table.ts';
 import { bytesText, durationText } from '../ui/words.ts';
 import { type CliIo, shortPath, wantsColour, writeLines } from './io.ts';
@@ -21,6 +21,7 @@ export async function showCommand(run: string, flags: ShowFlags, io: CliIo): Pro
       ...headLines(record),
       '',
       ...tablesOf(record),
+      ...warningLines(record),
       ...(await placeLines(record, workspace, showPath)),
     ]);
     writeLines(io.stderr, failureLines(record, { colour: wantsColour(io), showPath }));

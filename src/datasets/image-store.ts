@@ -36,7 +36,9 @@ export async function lookAt(image: Pick<SourceImage, 'id' | 'content' | 'at'>):
     return { bytes, hash: createHash('sha256').update(bytes).digest('hex'), name: `${keptName(content)}${ending}` };
   } catch (cause) {
     const { message, hint } =
-      cause instanceof Fr1Error ? cause : { message: reasonOf(cause, content), hint: undefined };
+      cause instanceof Fr1Error
+        ? cause
+        : { message: reasonOf(cause, content), hint: 'replace the file, or remove it or its row from the data' };
     throw new Fr1Error('DATA_ROW_INVALID', `image "${image.id}": ${message}`, { at, hint, cause });
   }
 }

@@ -44,7 +44,7 @@ describe('liveRenderer()', () => {
       reason: { kind: 'first' },
       needsDevice: true,
     });
-    await drawn('train  waits for the device: it has not run before');
+    await drawn('train  waits for the device; it has not run before');
 
     emit({ type: 'stage-started', stage: 'train', resumes: false, device: 'cpu' });
     emit({ type: 'stage-progress', stage: 'train', done: 10, total: 60, unit: 'steps', note: 'loss 2' });

@@ -11,7 +11,16 @@ import {
 import type { RunEvent } from '../run/events.ts';
 import { EtaEstimator } from './eta.ts';
 import { finishedText, progressText } from './plain.ts';
-import { agoText, busyText, durationText, expectationText, oneLine, reasonText, retryText } from './words.ts';
+import {
+  agoText,
+  busyText,
+  durationText,
+  expectationText,
+  firstLine,
+  oneLine,
+  reasonText,
+  retryText,
+} from './words.ts';
 
 type Wrapper = ListrTaskWrapper<object, typeof TerminalRenderer, typeof SimpleRenderer>;
 
@@ -112,7 +121,7 @@ export function liveRenderer(stdout: NodeJS.WriteStream, stderr: NodeJS.WriteStr
       case 'stage-planned':
         set(
           event.stage,
-          `waits for ${event.needsDevice ? 'the device' : 'its turn'}: ${oneLine(reasonText(event.reason))}`,
+          `waits for ${event.needsDevice ? 'the device' : 'its turn'}; ${oneLine(reasonText(event.reason))}`,
         );
         return;
       case 'stage-cached':
@@ -135,7 +144,7 @@ export function liveRenderer(stdout: NodeJS.WriteStream, stderr: NodeJS.WriteStr
         finish(event.stage, finishedText(event));
         return;
       case 'stage-failed': {
-        const message = oneLine(event.error.message);
+        const message = firstLine(event.error.message);
         finish(event.stage, `failed after ${durationText(event.durationMs)}: ${message}`, new Error(message));
         return;
       }

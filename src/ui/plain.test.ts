@@ -157,6 +157,8 @@ describe('the summary', () => {
       not run, because they need what failed: eval
 
       failed in 1 min 41 s: 1 ran, 1 cached, 1 failed, 1 not run
+      warnings:
+        sft: images repeat
       checkpoints:
         sft.model  /project/.fr1/store/aaaa
       to see this again: fr1 show 20260101-120000-000"

@@ -7,6 +7,7 @@ import {
   countText,
   durationText,
   expectationText,
+  firstLine,
   metricText,
   oneLine,
   reasonText,
@@ -62,7 +63,7 @@ export function plainRenderer(writeLine: (line: string) => void): (event: RunEve
         stageLine(event.stage, finishedText(event));
         return;
       case 'stage-failed':
-        stageLine(event.stage, `FAILED after ${durationText(event.durationMs)}: ${oneLine(event.error.message)}`);
+        stageLine(event.stage, `FAILED after ${durationText(event.durationMs)}: ${firstLine(event.error.message)}`);
         return;
       case 'stage-expectation-failed':
         stageLine(event.stage, `FAILED: ${expectationText(event.expectation)}`);
@@ -112,7 +113,7 @@ export function progressText(
   event: Extract<RunEvent, { type: 'stage-progress' }>,
   remainingMs: number | undefined,
 ): string {
-  const eta = remainingMs === undefined ? [] : [`${durationText(remainingMs)} left`];
+  const eta = remainingMs === undefined || event.done === event.total ? [] : [`${durationText(remainingMs)} left`];
   const note = event.note ? [oneLine(event.note)] : [];
   return [countText(event), ...eta, ...note].join('  ');
 }

@@ -6,7 +6,7 @@ import { Fr1Error } from '../errors/fr1-error.ts';
 import type { ErrorRecord } from '../run/events.ts';
 import type { RunRecord, StageRecord } from '../run/run-record.ts';
 import { tableLines } from './table.ts';
-import { durationText, expectationText, metricText, usageText } from './words.ts';
+import { durationText, expectationText, metricText, oneLine, usageText } from './words.ts';
 
 export interface SummaryOptions {
   /** ANSI colours in errors. @default false */
@@ -70,6 +70,7 @@ export function closingLines(record: RunRecord, options: SummaryOptions = {}): s
   } else {
     lines.push(`done${total}: ${counts}`);
   }
+  lines.push(...warningLines(record));
   if (record.devices?.length) lines.push(record.devices.map(usageText).join(', '));
   const { showCommand = (id: string) => `fr1 show ${id}` } = options;
   lines.push(
@@ -97,6 +98,15 @@ export function tablesOf(record: RunRecord): string[] {
     lines.push(...tableLines({ title: 'Metrics', columns: ['stage', 'metric', 'value'], rows, notes }), '');
   }
   return lines;
+}
+
+/** What stages warned of: a live view has lost it by now. */
+export function warningLines({ stages }: RunRecord): string[] {
+  const shown = 6;
+  const lines = stages.flatMap(({ name, warnings }) => warnings.map((text) => `  ${name}: ${oneLine(text)}`));
+  if (lines.length === 0) return [];
+  const more = lines.length > shown ? [`  ... and ${lines.length - shown} more: fr1 logs`] : [];
+  return ['warnings:', ...lines.slice(0, shown), ...more];
 }
 
 /** Where the checkpoints are, by stage. */

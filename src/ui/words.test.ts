@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { EtaEstimator } from './eta.ts';
 import { tableLines, widthOf } from './table.ts';
-import { agoText, durationText, expectationText, numberText, oneLine, reasonText } from './words.ts';
+import { agoText, durationText, expectationText, firstLine, numberText, oneLine, reasonText } from './words.ts';
 
 describe('durationText()', () => {
   it.each([
@@ -59,6 +59,13 @@ describe('numberText()', () => {
 describe('oneLine()', () => {
   it('takes line breaks and control characters out', () => {
     expect(oneLine('a \r\n b\u001b[2J')).toBe('a b [2J');
+  });
+});
+
+describe('firstLine()', () => {
+  it('leaves the list out that a message introduces', () => {
+    expect(firstLine('these differ:\n  a\n  b')).toBe('these differ');
+    expect(firstLine('alone:')).toBe('alone:');
   });
 });
 

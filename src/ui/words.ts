@@ -129,6 +129,12 @@ export function oneLine(text: string): string {
   return text.replace(/\s*[\r\n]+\s*/g, ' ').replace(/[\u0000-\u001f\u007f-\u009f]/g, ' ');
 }
 
+/** The first line of a message whose rest, a list, is told elsewhere. */
+export function firstLine(text: string): string {
+  const [first = '', ...rest] = text.trim().split(/[\r\n]+/);
+  return oneLine(rest.length > 0 ? first.replace(/:$/, '') : first);
+}
+
 export function valueText(value: unknown): string {
   const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value));
   return text.length > 40 ? `${text.slice(0, 39)}…` : text;

@@ -214,7 +214,7 @@ function checkTensors(
 
 /** Enough lines to understand a problem; a wrong width touches every layer of a model. */
 function shorten(lines: readonly string[]): string {
-  const shown = 40;
+  const shown = 8;
   if (lines.length <= shown) return lines.join('\n');
   return `${lines.slice(0, shown).join('\n')}\n  ... and ${lines.length - shown} more like these`;
 }
