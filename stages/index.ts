@@ -11,6 +11,7 @@ import { shellStage } from './shell/stage.ts';
 import { tablesStage } from './tables/stage.ts';
 import { tapoStage } from './tapo/stage.ts';
 import { tripletsStage } from './triplets/stage.ts';
+import { zeroshotStage } from './zeroshot/stage.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: each stage has its own option type; the runner validates before it calls.
 export const STAGES: readonly StageDefinition<any>[] = [
@@ -25,4 +26,5 @@ export const STAGES: readonly StageDefinition<any>[] = [
   tablesStage,
   tapoStage,
   tripletsStage,
+  zeroshotStage,
 ];

@@ -105,7 +105,9 @@ export interface PredictionRow {
 export interface EvaluationInfo {
   readonly version: 1;
   readonly rules: {
-    /** Name and version of the prompt of each mode, e.g. `compact/closed@1`; `unknown` for answers given elsewhere, whose decoding is null. */
+    /** A contrastive model, which is shown labels and writes nothing; absent where a model writes its answers. */
+    readonly method?: 'contrastive';
+    /** Name and version of the prompt of each mode, e.g. `compact/closed@1`; `unknown` for answers given elsewhere, whose decoding is null; the label's description where a model is contrastive. */
     readonly prompts: Readonly<Partial<Record<'closed' | 'open', string>>>;
     readonly optionOrder: string;
     readonly optionSeed: number;

@@ -135,10 +135,15 @@ function probabilityText(p: number): string {
   return p < 0.0001 ? '< 0.0001' : p.toFixed(4);
 }
 
-/** Two runs compare when they answered the same items in the same order under the same rules. */
+/**
+ * Two runs compare when they answered the same items in the same order under the same rules. A contrastive model and one that
+ * writes have no rules in common: they compare when they had the same items, with the same options in any order.
+ */
 function checkComparable(a: NamedPredictions, b: NamedPredictions): void {
   const [ours, theirs] = [a.predictions, b.predictions];
-  for (const rule of Object.keys(ours.info.rules) as (keyof typeof ours.info.rules)[]) {
+  const isSameMethod = ours.info.rules.method === theirs.info.rules.method;
+  const rules = isSameMethod ? (Object.keys(ours.info.rules) as (keyof typeof ours.info.rules)[]) : [];
+  for (const rule of rules) {
     const [left, right] = [ours.info.rules[rule], theirs.info.rules[rule]].map((value) => JSON.stringify(value));
     if (left !== right) differ(a, b, `"${rule}" is ${left} for one and ${right} for the other`);
   }
@@ -146,9 +151,10 @@ function checkComparable(a: NamedPredictions, b: NamedPredictions): void {
     differ(a, b, `one has ${ours.rows.length} rows and the other ${theirs.rows.length}`);
   }
   for (const [index, row] of ours.rows.entries()) {
-    const [left, right] = [row, theirs.rows[index]!].map(
-      ({ split, mode, id, label, options }) => `${split} ${mode} ${id} (${[label, ...(options ?? [])].join(', ')})`,
-    );
+    const [left, right] = [row, theirs.rows[index]!].map(({ split, mode, id, label, options = [] }) => {
+      const shown = isSameMethod ? options : [...options].sort();
+      return `${split} ${mode} ${id} (${[label, ...shown].join(', ')})`;
+    });
     if (left !== right) differ(a, b, `row ${index + 1} is ${left} for one and ${right} for the other`);
   }
 }

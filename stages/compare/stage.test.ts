@@ -163,6 +163,19 @@ describe('compareStage', () => {
     );
   };
 
+  it('compares a contrastive model with one that writes, on the same items with options in any order', async () => {
+    const info = { ...INFO, rules: { ...INFO.rules, method: 'contrastive', prompts: { closed: 'a {}' } } } as const;
+    const offering = (options: readonly string[]) => predictionRows(() => true).map((row) => ({ ...row, options }));
+    const written = await run('written', offering(['Robin', 'Wren']));
+    const shown = await run('shown', offering(['Wren', 'Robin']), info);
+    using context = fakeContext(compareStage, { runs: listOf({ written, shown }) });
+    const { metrics } = await compareStage.run(context);
+    expect(metrics!['shown_vs_written_closed']).toMatchObject({ value: 0 });
+    const other = await run('other', offering(['Wren', 'Gull']), info);
+    using differing = fakeContext(compareStage, { runs: listOf({ written, other }) });
+    await expect(compareStage.run(differing)).rejects.toMatchObject({ code: 'PREDICTIONS_DIFFER' });
+  });
+
   it('refuses runs under different prompts', async () => {
     const info = { ...INFO, rules: { ...INFO.rules, prompts: { closed: 'fine-r1/closed@1' } } };
     expect(

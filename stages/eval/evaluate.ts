@@ -7,7 +7,9 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type SplitPrediction, writePredictions } from '../../src/artifacts/predictions.ts';
+import { RowLog } from '../../src/artifacts/row-log.ts';
 import type { EvaluationInfo, MetricsFile } from '../../src/artifacts/types.ts';
+import { openTextEmbedder } from '../../src/engine/embedding/text-embedder.ts';
 import type { Completion, GenerationRequest, Generator, SamplingOptions } from '../../src/engine/generate/types.ts';
 import { RandomStream } from '../../src/engine/random.ts';
 import { isTurnDue, takeTurn } from '../../src/engine/turn.ts';
@@ -18,13 +20,12 @@ import { scoreOpenWorld } from '../../src/methods/open-world.ts';
 import { promptOf } from '../../src/methods/prompts.ts';
 import type { Estimate } from '../../src/methods/statistics.ts';
 import type { ReportTable, StageContext, StageResult } from '../../src/run/stage-api.ts';
+import { type FinishedOutput, finishedOutputOf } from './finished-output.ts';
 import { importOutputs, listsOfResults, modesOfResults } from './imported-outputs.ts';
 import { type Mode, planItems, readTestSets, type TestItem } from './items.ts';
 import type { EvalOptions } from './options.ts';
-import { type FinishedOutput, OutputLog } from './output-log.ts';
 import { type EvaluationRules, rulesOf } from './rules.ts';
 import { type ComparedTexts, withSimilarities } from './similarity.ts';
-import { openTextEmbedder } from './text-embedder.ts';
 
 /** A model as the evaluation uses it. */
 export interface EvaluatedModel {
@@ -96,8 +97,8 @@ async function generateOutputs(
   items: readonly TestItem[],
 ): Promise<readonly FinishedOutput[]> {
   const { batchSize } = context.options;
-  const log = await OutputLog.open(context.state, items.map(itemKey), batchSize);
-  if (log.outputs.length > 0) context.log(`continuing after ${log.outputs.length} of ${items.length} answers`);
+  const log = await RowLog.open(context.state, items.map(itemKey), batchSize, finishedOutputOf);
+  if (log.rows.length > 0) context.log(`continuing after ${log.rows.length} of ${items.length} answers`);
   const rules = rulesOf(context.options);
   const sampling = samplingOptions(context.options, model);
   const { temperature, topP, topK, repetitionPenalty } = sampling;
@@ -105,13 +106,13 @@ async function generateOutputs(
     `decoding: temperature ${temperature}, top-p ${topP}, top-k ${topK || 'all'}, repetition penalty ${repetitionPenalty}`,
   );
   const tally = new RunningTally(rules);
-  log.outputs.forEach((output, index) => {
+  log.rows.forEach((output, index) => {
     tally.add(items[index]!, output);
   });
 
-  while (log.outputs.length < items.length) {
+  while (log.rows.length < items.length) {
     context.signal.throwIfAborted();
-    const from = log.outputs.length;
+    const from = log.rows.length;
     const batch = items.slice(from, from + batchSize);
     const requests: GenerationRequest[] = [];
     for (const item of batch) requests.push(await encodeItem(item, model, context.seed));
@@ -124,9 +125,9 @@ async function generateOutputs(
     batch.forEach((item, index) => {
       tally.add(item, outputs[index]!);
     });
-    context.progress({ done: log.outputs.length, total: items.length, unit: 'answers', note: tally.note() });
+    context.progress({ done: log.rows.length, total: items.length, unit: 'answers', note: tally.note() });
   }
-  return log.outputs;
+  return log.rows;
 }
 
 function itemKey({ split, mode, row }: TestItem): string {

@@ -6,8 +6,8 @@ import { isRecord, isStrings } from '../../src/artifacts/json-lines.ts';
 import { readPredictions } from '../../src/artifacts/predictions.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import type { Artifact } from '../../src/run/stage-api.ts';
+import type { FinishedOutput } from './finished-output.ts';
 import { type Mode, readFineR1List, splitOfList, type TestItem, type TestSet } from './items.ts';
-import type { FinishedOutput } from './output-log.ts';
 
 const RESULT_FILE = /^(?<model>.*)_(?<list>[^_]+_(?:seen|unseen))_(?<mode>closed|open)\.json$/;
 

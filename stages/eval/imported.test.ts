@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readPredictions } from '../../src/artifacts/predictions.ts';
+import { openTextEmbedder } from '../../src/engine/embedding/text-embedder.ts';
 import { fixture } from '../../test/helpers/fixtures.ts';
 import { onnxModel } from '../../test/helpers/onnx-model.ts';
 import { temporaryFolder } from '../../test/helpers/temporary-folder.ts';
@@ -10,7 +11,6 @@ import { fakeArtifact, fakeContext } from '../testing/fake-context.ts';
 import { defineEvalStage } from './definition.ts';
 import { evaluate } from './evaluate.ts';
 import type { EvalOptions } from './options.ts';
-import { openTextEmbedder } from './text-embedder.ts';
 
 const stage = defineEvalStage(() => Promise.reject(new Error('not opened here')));
 

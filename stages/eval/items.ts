@@ -3,7 +3,7 @@ import path from 'node:path';
 import { readEvalData } from '../../src/artifacts/eval-data.ts';
 import { isRecord, isStrings, type RowProblem, readJsonLines } from '../../src/artifacts/json-lines.ts';
 import type { EvalRow, EvaluationInfo } from '../../src/artifacts/types.ts';
-import { RandomStream } from '../../src/engine/random.ts';
+import { chooseTestRows } from '../../src/datasets/choose-test-rows.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { orderOptions, promptOf, renderPrompt } from '../../src/methods/prompts.ts';
 import type { EvalOptions } from './options.ts';
@@ -54,7 +54,7 @@ export function planItems(sets: readonly TestSet[], options: EvalOptions, rules:
   const items: TestItem[] = [];
   const splits: EvaluationInfo['splits'][number][] = [];
   for (const { name: split, digest, superCategory, folder, rows } of sets) {
-    const chosen = chooseRows(rows, split, options);
+    const chosen = chooseTestRows(rows, split, options);
     if (chosen.length === 0) throw new Fr1Error('DATA_UNREADABLE', `the test set "${split}" has no rows`);
     splits.push({ name: split, data: digest, superCategory, items: chosen.length });
     for (const mode of options.modes) {
@@ -73,16 +73,6 @@ export function planItems(sets: readonly TestSet[], options: EvalOptions, rules:
     }
   }
   return { items, splits };
-}
-
-/** All rows, or a random choice of `limit` in file order: test files are often sorted by class. */
-function chooseRows(rows: readonly EvalRow[], split: string, { limit, optionSeed }: EvalOptions): readonly EvalRow[] {
-  if (limit === undefined || limit >= rows.length) return rows;
-  const indices = new RandomStream(optionSeed, 'limit', split).shuffled(rows.map((_, index) => index));
-  return indices
-    .slice(0, limit)
-    .sort((a, b) => a - b)
-    .map((index) => rows[index]!);
 }
 
 /** `aircraft_seen` -> `aircraft-seen`: a test set's name in fr1 for a list of Fine-R1. */

@@ -1,7 +1,7 @@
 /** Relative similarities of open-world answers: every text is embedded once. */
 import type { SplitPrediction } from '../../src/artifacts/predictions.ts';
+import type { TextEmbedder } from '../../src/engine/embedding/text-embedder.ts';
 import { relativeSimilarity } from '../../src/methods/open-world.ts';
-import type { TextEmbedder } from './text-embedder.ts';
 
 /** What is compared in one row. */
 export interface ComparedTexts {

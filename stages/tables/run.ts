@@ -85,6 +85,7 @@ function rowOf(
 
 /** Under which prompts and rules a model's answers came about. */
 function descriptionOf({ info: { rules } }: Predictions): string {
+  if (rules.method === 'contrastive') return `contrastive, labels described as "${rules.prompts.closed}"`;
   const prompts = Object.entries(rules.prompts).map(([mode, prompt]) => `${mode} ${prompt}`);
   const decoding =
     rules.temperature === null

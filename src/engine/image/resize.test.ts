@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { RandomStream } from '../random.ts';
 import type { RgbImage } from './load-image.ts';
-import { resizeBicubic } from './resize.ts';
+import { resizeBicubic, resizeBilinear } from './resize.ts';
 
 function image(width: number, height: number, value: (x: number, y: number, channel: number) => number): RgbImage {
   const data = new Uint8Array(width * height * 3);
@@ -64,5 +64,17 @@ describe('resizeBicubic()', () => {
         ),
       ).toThrow(expect.objectContaining({ code: 'SHAPE_MISMATCH' }));
     }
+  });
+});
+
+const EXPECTED_BILINEAR = [
+  96, 130, 145, 137, 138, 147, 139, 142, 130, 127, 113, 103, 132, 140, 115, 147, 128, 120, 141, 113, 139, 125, 130, 131,
+  120, 170, 125, 149, 114, 144, 126, 131, 135, 143, 98, 148,
+];
+
+describe('resizeBilinear()', () => {
+  it('gives what torch 2.11 gives for uint8, antialiased', () => {
+    const source = image(9, 6, (x, y, channel) => (x * 37 + y * 91 + channel * 50 + x * y * 13) % 256);
+    expect([...resizeBilinear(source, 3, 4).data]).toEqual(EXPECTED_BILINEAR);
   });
 });

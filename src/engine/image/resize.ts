@@ -1,5 +1,5 @@
 /**
- * Antialiased bicubic resizing of 8-bit images in integers, bit for bit as PyTorch does it for uint8 tensors: first along
+ * Antialiased resizing of 8-bit images in integers, bit for bit as PyTorch does it for uint8 tensors: first along
  * rows, then along columns, each pass rounded to 8 bits, weights as 16-bit fixed point.
  *
  * @see PyTorch, `torch.nn.functional.interpolate(mode='bicubic', antialias=True)` on uint8
@@ -22,29 +22,49 @@ interface Taps {
   readonly precision: number;
 }
 
+/** A kernel of interpolation: `weight` is 0 from the distance `support` on. */
+interface Kernel {
+  readonly support: number;
+  weight(distance: number): number;
+}
+
+/** Keys' cubic kernel with a = -0.5. */
+const CUBIC: Kernel = {
+  support: 2,
+  weight(distance) {
+    const a = -0.5;
+    const x = Math.abs(distance);
+    if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+    if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
+    return 0;
+  },
+};
+
+const TRIANGLE: Kernel = { support: 1, weight: (distance) => Math.max(0, 1 - Math.abs(distance)) };
+
 /** @throws SHAPE_MISMATCH for a size that is no whole number above 0 */
 export function resizeBicubic(image: RgbImage, height: number, width: number): RgbImage {
+  return resize(image, height, width, CUBIC);
+}
+
+/** @throws SHAPE_MISMATCH for a size that is no whole number above 0 */
+export function resizeBilinear(image: RgbImage, height: number, width: number): RgbImage {
+  return resize(image, height, width, TRIANGLE);
+}
+
+function resize(image: RgbImage, height: number, width: number, kernel: Kernel): RgbImage {
   if (!Number.isSafeInteger(height) || !Number.isSafeInteger(width) || height < 1 || width < 1) {
     throw new Fr1Error('SHAPE_MISMATCH', `an image cannot be resized to ${height} x ${width} pixels`);
   }
-  const narrowed = width === image.width ? image : resizeRows(image, width);
-  return height === image.height ? narrowed : resizeColumns(narrowed, height);
-}
-
-/** Keys' cubic kernel with a = -0.5; 0 from 2 on. */
-function cubic(distance: number): number {
-  const a = -0.5;
-  const x = Math.abs(distance);
-  if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-  if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
-  return 0;
+  const narrowed = width === image.width ? image : resizeRows(image, width, kernel);
+  return height === image.height ? narrowed : resizeColumns(narrowed, height, kernel);
 }
 
 /** Shrinking widens the kernel by the scale, so that every input pixel counts. */
-function taps(inputSize: number, outputSize: number): Taps {
+function taps(inputSize: number, outputSize: number, kernel: Kernel): Taps {
   const scale = inputSize / outputSize;
   const stretch = Math.max(scale, 1);
-  const support = 2 * stretch;
+  const support = kernel.support * stretch;
   const width = Math.ceil(support) * 2 + 1;
   const starts = new Int32Array(outputSize);
   const counts = new Int32Array(outputSize);
@@ -56,7 +76,7 @@ function taps(inputSize: number, outputSize: number): Taps {
     const count = Math.min(Math.trunc(center + support + 0.5), inputSize) - start;
     let total = 0;
     for (let j = 0; j < count; j++) {
-      const weight = cubic((start + j - center + 0.5) / stretch);
+      const weight = kernel.weight((start + j - center + 0.5) / stretch);
       real[i * width + j] = weight;
       total += weight;
     }
@@ -78,8 +98,8 @@ function clamp8(value: number): number {
   return Math.max(0, Math.min(255, value));
 }
 
-function resizeRows(image: RgbImage, width: number): RgbImage {
-  const { starts, counts, weights, width: stride, precision } = taps(image.width, width);
+function resizeRows(image: RgbImage, width: number, kernel: Kernel): RgbImage {
+  const { starts, counts, weights, width: stride, precision } = taps(image.width, width, kernel);
   const { data: source, height } = image;
   const target = new Uint8Array(width * height * CHANNELS);
   const half = 1 << (precision - 1);
@@ -106,8 +126,8 @@ function resizeRows(image: RgbImage, width: number): RgbImage {
   return { width, height, data: target };
 }
 
-function resizeColumns(image: RgbImage, height: number): RgbImage {
-  const { starts, counts, weights, width: stride, precision } = taps(image.height, height);
+function resizeColumns(image: RgbImage, height: number, kernel: Kernel): RgbImage {
+  const { starts, counts, weights, width: stride, precision } = taps(image.height, height, kernel);
   const { data: source, width } = image;
   const rowLength = width * CHANNELS;
   const target = new Uint8Array(rowLength * height);

@@ -1,7 +1,5 @@
 /** Unit vectors of texts by a model of transformers.js: SigLIP's or CLIP's text tower, or any model for feature extraction. */
-import path from 'node:path';
-import { Fr1Error } from '../../src/errors/fr1-error.ts';
-import type { EvalOptions } from './options.ts';
+import { chosenModel, type ModelChoice, normalised, type Tensor, unitRows, unloadable } from './transformers-model.ts';
 
 export interface TextEmbedder extends AsyncDisposable {
   /** What is recorded beside results. */
@@ -13,20 +11,14 @@ export interface TextEmbedder extends AsyncDisposable {
 /** SigLIP was trained on texts of exactly this many tokens, padding included. */
 const SIGLIP_TOKENS = 64;
 
-/** @throws CHECKPOINT_UNREADABLE when the model cannot be loaded */
-export async function openTextEmbedder(choice: NonNullable<EvalOptions['similarity']>): Promise<TextEmbedder> {
+/**
+ * @param threads that onnxruntime may use. @default all
+ * @throws CHECKPOINT_UNREADABLE when the model cannot be loaded
+ */
+export async function openTextEmbedder(choice: ModelChoice, threads?: number): Promise<TextEmbedder> {
   const transformers = await import('@huggingface/transformers');
-  const { env, AutoConfig, AutoTokenizer } = transformers;
-  const local = choice.model?.path;
-  const name = local ? path.basename(local) : choice.hub!;
-  const digest = choice.model?.digest ?? choice.revision;
-  const options = {
-    dtype: 'fp32',
-    device: 'cpu',
-    revision: choice.revision,
-    local_files_only: local !== undefined,
-  } as const;
-  if (local) env.localModelPath = path.dirname(local);
+  const { AutoConfig, AutoTokenizer } = transformers;
+  const { name, record, options } = await chosenModel(choice, threads);
   try {
     const { model_type: type } = await AutoConfig.from_pretrained(name, options);
     const tokenizer = await AutoTokenizer.from_pretrained(name, options);
@@ -38,7 +30,7 @@ export async function openTextEmbedder(choice: NonNullable<EvalOptions['similari
     };
     const model = await loader[kind].from_pretrained(name, options);
     return {
-      name: `${name}@${digest}`,
+      name: record,
       async embed(texts) {
         const padding =
           kind === 'siglip'
@@ -48,35 +40,16 @@ export async function openTextEmbedder(choice: NonNullable<EvalOptions['similari
         const fed = kind === 'siglip' ? { input_ids: inputs['input_ids']! } : inputs;
         const outputs = (await model(fed)) as Record<string, Tensor>;
         const pooled = outputs['text_embeds'] ?? outputs['pooler_output'];
-        return pooled
-          ? rowsOf(pooled).map(normalised)
-          : meanRows(outputs['last_hidden_state']!, inputs['attention_mask']);
+        return pooled ? unitRows(pooled) : meanRows(outputs['last_hidden_state']!, inputs['attention_mask']);
       },
       async [Symbol.asyncDispose]() {
         await model.dispose();
       },
     };
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
-    throw new Fr1Error('CHECKPOINT_UNREADABLE', `the text model ${local ?? name} cannot be loaded: ${reason}`, {
-      hint: local
-        ? 'it needs config.json, tokenizer.json and onnx/model.onnx (onnx/text_model.onnx for SigLIP and CLIP)'
-        : 'is the network there, and does the model have ONNX files?',
-      cause,
-    });
+    const hint = 'it needs config.json, tokenizer.json and onnx/model.onnx (onnx/text_model.onnx for SigLIP and CLIP)';
+    throw unloadable('text model', choice, hint, cause);
   }
-}
-
-interface Tensor {
-  readonly dims: readonly number[];
-  readonly data: ArrayLike<number | bigint>;
-}
-
-function rowsOf({ dims, data }: Tensor): Float32Array[] {
-  const width = dims.at(-1)!;
-  return Array.from({ length: dims[0]! }, (_, row) =>
-    Float32Array.from({ length: width }, (_, i) => Number(data[row * width + i])),
-  );
 }
 
 /** Means of the hidden states [B, T, C] over the tokens that are not padding. */
@@ -90,9 +63,4 @@ function meanRows({ dims, data }: Tensor, mask: Tensor | undefined): Float32Arra
     }
     return normalised(sum);
   });
-}
-
-function normalised(vector: Float32Array): Float32Array {
-  const length = Math.hypot(...vector) || 1;
-  return vector.map((value) => value / length);
 }
