@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import { isRecord, isStrings, type RowProblem, readJsonLines, readJsonObject } from './json-lines.ts';
+import { isInside } from './rows.ts';
 import type { DatasetInfo, EvalRow } from './types.ts';
 
 export interface EvalData {
@@ -14,7 +15,7 @@ export interface EvalData {
  * The items of an eval-data folder, each with an image file that exists.
  *
  * @throws DATA_UNREADABLE when dataset.json or rows.jsonl is missing or dataset.json lacks its names
- * @throws DATA_ROW_INVALID for the first faulty row, a repeated id or a missing image file
+ * @throws DATA_ROW_INVALID for the first rows that are faulty, repeat an id or miss their image file
  */
 export async function readEvalData(folder: string): Promise<EvalData> {
   const { name, superCategory } = await readJsonObject(path.join(folder, 'dataset.json'));
@@ -27,6 +28,7 @@ export async function readEvalData(folder: string): Promise<EvalData> {
     if ('problem' in row) return row;
     if (ids.has(row.id)) return { problem: 'another row has the same id' };
     ids.add(row.id);
+    if (!isInside(row.image)) return { problem: `its image ${row.image} lies outside the folder` };
     return existsSync(path.join(folder, row.image)) ? row : { problem: `its image ${row.image} does not exist` };
   });
   return { info: { name, superCategory }, rows };

@@ -1,6 +1,7 @@
 /** Files with one JSON value per line. */
 import { open, readFile } from 'node:fs/promises';
 import { Fr1Error } from '../errors/fr1-error.ts';
+import { RowProblems } from './row-problems.ts';
 
 /** Turns a parsed line into a row, or says in a few words what is wrong with it. */
 export type RowParser<Row> = (value: unknown, line: number) => Row | RowProblem;
@@ -13,10 +14,11 @@ export interface RowProblem {
  * Every row of the file; blank lines are skipped.
  *
  * @throws DATA_UNREADABLE when the file cannot be read
- * @throws DATA_ROW_INVALID with the first line that is not JSON or that `parse` finds fault with
+ * @throws DATA_ROW_INVALID with the first lines that are not JSON or that `parse` finds fault with
  */
 export async function readJsonLines<Row extends object>(file: string, parse: RowParser<Row>): Promise<Row[]> {
   const rows: Row[] = [];
+  const problems = new RowProblems();
   for (const [index, text] of (await readText(file)).split('\n').entries()) {
     if (text.trim() === '') continue;
     const at = { file, line: index + 1, col: 1 };
@@ -24,12 +26,15 @@ export async function readJsonLines<Row extends object>(file: string, parse: Row
     try {
       value = JSON.parse(text);
     } catch (cause) {
-      throw new Fr1Error('DATA_ROW_INVALID', `the row is not JSON: ${(cause as Error).message}`, { at, cause });
+      problems.add(new Fr1Error('DATA_ROW_INVALID', `the row is not JSON: ${(cause as Error).message}`, { at, cause }));
+      continue;
     }
     const row = parse(value, at.line);
-    if ('problem' in row) throw new Fr1Error('DATA_ROW_INVALID', `${rowName(value)}: ${row.problem}`, { at });
-    rows.push(row);
+    if ('problem' in row) {
+      problems.add(new Fr1Error('DATA_ROW_INVALID', `${rowName(value)}: ${row.problem}`, { at }));
+    } else rows.push(row);
   }
+  problems.throwIfAny();
   return rows;
 }
 

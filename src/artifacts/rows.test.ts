@@ -2,6 +2,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Fr1Error } from '../errors/fr1-error.ts';
+import { readEvalData } from './eval-data.ts';
 import { linkImages, readImageData, readSftData, readTripletData, writeDataset, writeSftData } from './rows.ts';
 import type { ImageRow, SftRow, TripletRow } from './types.ts';
 
@@ -44,6 +46,15 @@ describe('readImageData()', () => {
       message: expect.stringMatching(message),
       at: { line: 2 },
     });
+  });
+
+  it('tells of the first five faulty rows and counts the rest', async () => {
+    const rows = Array.from({ length: 9 }, (_, i) => ({ ...ROW, id: `${i}`, label: i < 2 ? 'Robin' : 'Gull' }));
+    await writeDataset(folder, INFO, rows);
+    const error = await readImageData(folder).catch((thrown: unknown) => thrown as Fr1Error);
+    if (!(error instanceof Fr1Error)) throw new Error('nothing was refused');
+    expect([error, ...error.others].map(({ at }) => at?.line)).toEqual([3, 4, 5, 6, 7]);
+    expect(error.hint).toContain('further rows of the file with problems: 6 (the first 4');
   });
 
   it('refuses a folder without a proper dataset.json', async () => {
@@ -98,6 +109,20 @@ describe('readSftData()', () => {
     await expect(readSftData(folder)).rejects.toMatchObject({ code: 'DATA_UNREADABLE' });
     writeFileSync(path.join(folder, 'data.json'), '{}');
     await expect(readSftData(folder)).rejects.toMatchObject({ code: 'DATA_UNREADABLE' });
+  });
+});
+
+describe('readEvalData()', () => {
+  it.each([
+    ['../a.png', /lies outside/],
+    ['images/c.png', /does not exist/],
+  ])('refuses the image %s', async (image, message) => {
+    const row = { ...ROW, image, options: ['Robin', 'Wren'] };
+    await writeDataset(folder, INFO, [row]);
+    await expect(readEvalData(folder)).rejects.toMatchObject({
+      code: 'DATA_ROW_INVALID',
+      message: expect.stringMatching(message),
+    });
   });
 });
 

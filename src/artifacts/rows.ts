@@ -5,6 +5,7 @@ import { constants, copyFile, link, mkdir, readFile, writeFile } from 'node:fs/p
 import path from 'node:path';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import { isRecord, isStrings, type RowProblem, readJsonLines, readJsonObject, writeJsonLines } from './json-lines.ts';
+import { RowProblems } from './row-problems.ts';
 import type { DatasetInfo, EvalRow, ImageRow, SftRow, TripletRow } from './types.ts';
 
 export interface Dataset<Row> {
@@ -76,7 +77,7 @@ export async function writeDataset(
  * The chats of an sft-data folder: data.json in LLaMA-Factory's sharegpt form. Each chat has one image per `<image>`.
  *
  * @throws DATA_UNREADABLE when data.json is missing, is not JSON or does not hold a list
- * @throws DATA_ROW_INVALID for the first faulty chat, numbered from 0, or a missing image
+ * @throws DATA_ROW_INVALID for the first chats, numbered from 0, that are faulty or miss an image
  */
 export async function readSftData(folder: string): Promise<SftRow[]> {
   const file = path.join(folder, 'data.json');
@@ -87,13 +88,16 @@ export async function readSftData(folder: string): Promise<SftRow[]> {
     throw new Fr1Error('DATA_UNREADABLE', `cannot read ${file}: ${(cause as Error).message}`, { cause });
   }
   if (!Array.isArray(chats)) throw new Fr1Error('DATA_UNREADABLE', `${file} does not hold a list of chats`);
-  return chats.map((chat: unknown, index) => {
+  const problems = new RowProblems();
+  const rows = chats.map((chat: unknown, index) => {
     const row = sftRow(chat);
     const missing = 'problem' in row ? undefined : row.images.find((image) => !existsSync(path.join(folder, image)));
     const problem = 'problem' in row ? row.problem : missing && `its image ${missing} does not exist`;
-    if (problem !== undefined) throw new Fr1Error('DATA_ROW_INVALID', `${file}: chat ${index}: ${problem}`);
+    if (problem !== undefined) problems.add(new Fr1Error('DATA_ROW_INVALID', `${file}: chat ${index}: ${problem}`));
     return row as SftRow;
   });
+  problems.throwIfAny();
+  return rows;
 }
 
 /** Fills data.json, and dataset_info.json by which LLaMA-Factory finds it; the images are written apart. */
@@ -180,7 +184,8 @@ async function readRows<Row extends object>(
   });
 }
 
-function isInside(relative: string): boolean {
+/** Whether a path that data names stays in its folder. */
+export function isInside(relative: string): boolean {
   return !path.isAbsolute(relative) && !relative.split(/[\\/]/).includes('..');
 }
 

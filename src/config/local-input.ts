@@ -67,6 +67,15 @@ export function localInput(
     known.find((each) => isFolder && MARKERS[each].some((marker) => existsSync(path.join(absolute, marker)))) ??
     (takesAnything ? 'files' : undefined);
   if (type === undefined) {
+    const isAdapter =
+      known.includes('checkpoint') && isFolder && existsSync(path.join(absolute, 'adapter_config.json'));
+    if (isAdapter) {
+      return {
+        problem: 'INPUT_INVALID',
+        message: `${written} is no ${accepts.join(' or ')} but a PEFT adapter, which says nothing of its base model`,
+        hint: `join the two in a stage before: { uses: export, with: { model: <the base>, adapter: ${written} } }`,
+      };
+    }
     const markers = [...new Set(known.flatMap((each) => MARKERS[each]))].join(' or ');
     return {
       problem: 'INPUT_INVALID',

@@ -17,6 +17,8 @@ export interface Fr1ErrorOptions {
   readonly hint?: string | undefined;
   readonly at?: SourcePosition | undefined;
   readonly cause?: unknown;
+  /** More of the same kind that the same pass found; what tells all problems tells these too. */
+  readonly others?: readonly Fr1Error[] | undefined;
 }
 
 export class Fr1Error extends Error {
@@ -24,12 +26,14 @@ export class Fr1Error extends Error {
   readonly code: ErrorCode;
   readonly hint: string | undefined;
   readonly at: SourcePosition | undefined;
+  readonly others: readonly Fr1Error[];
 
   constructor(code: ErrorCode, message: string, options: Fr1ErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.hint = options.hint;
     this.at = options.at;
+    this.others = options.others ?? [];
   }
 }
 

@@ -28,6 +28,7 @@ export interface LedgerEntry extends ProcessOwner {
   readonly ticket: number;
   /** Who asks, for messages, e.g. `quickstart/sft`. */
   readonly holder: string;
+  /** When it asked; of one that holds a device, since when it does. */
   readonly since: string;
   /** Devices of which one is wanted. */
   readonly candidates: readonly string[];
@@ -109,7 +110,9 @@ export class MachineLeases {
             const device = grantsOf(entries, capacity).get(ticket);
             if (device === undefined) return { entries };
             return {
-              entries: entries.map((each) => (each.ticket === ticket ? { ...each, device } : each)),
+              entries: entries.map((each) =>
+                each.ticket === ticket ? { ...each, device, since: new Date().toISOString() } : each,
+              ),
               result: candidates.find(({ id }) => id === device),
             };
           });

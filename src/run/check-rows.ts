@@ -1,9 +1,8 @@
 /** Goes over the rows of a data set for `fr1 check`: each row is looked at, and the first problems are told. */
+import { SHOWN_PROBLEMS } from '../artifacts/row-problems.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import type { CheckContext } from './stage-api.ts';
 
-/** Problems told one by one; a data set that is wrong throughout would push the others out of sight. */
-const SHOWN_PROBLEMS = 5;
 /** Rows looked at at the same time: enough to overlap reading files with decoding images. */
 const CONCURRENCY = 4;
 

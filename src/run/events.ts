@@ -185,7 +185,7 @@ export type RunEventBody =
       readonly holder: string;
       /** `null` when that one waits too. */
       readonly device: string | null;
-      /** When the other one asked. */
+      /** Since when the other one has the device, or waits. */
       readonly since: string;
     }
   | { readonly type: 'device-leased'; readonly device: string; readonly stage: string; readonly waitedMs: number }

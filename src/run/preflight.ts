@@ -103,6 +103,7 @@ async function checkStage(
   const problems: Error[] = [];
   const problem = (error: Error) => {
     problems.push(placeInputError(error, stage.inputs) as Error);
+    if (error instanceof Fr1Error) error.others.forEach(problem);
   };
   const context: CheckContext = {
     name: stage.name,

@@ -14,6 +14,7 @@ import { finishedText, progressText } from './plain.ts';
 import {
   agoText,
   busyText,
+  countOf,
   durationText,
   expectationText,
   firstLine,
@@ -54,7 +55,9 @@ export function liveRenderer(stdout: NodeJS.WriteStream, stderr: NodeJS.WriteStr
   let width = 0;
 
   const begin = (event: Extract<RunEvent, { type: 'run-started' }>) => {
-    stdout.write(`${event.pipeline}: ${event.stages.length} stages, seed ${event.seed}, device ${event.device}\n`);
+    stdout.write(
+      `${event.pipeline}: ${countOf(event.stages.length, 'stage')}, seed ${event.seed}, device ${event.device}\n`,
+    );
     width = Math.max(0, ...event.stages.map((stage) => stage.name.length));
     for (const { name } of event.stages) rows.set(name, makeRow(name.padEnd(width)));
     const list = new Listr(

@@ -4,6 +4,7 @@ import { EtaEstimator } from './eta.ts';
 import {
   agoText,
   busyText,
+  countOf,
   countText,
   durationText,
   expectationText,
@@ -31,7 +32,9 @@ export function plainRenderer(writeLine: (line: string) => void): (event: RunEve
     switch (event.type) {
       case 'run-started':
         width = Math.max(0, ...event.stages.map((stage) => stage.name.length)) + 2;
-        writeLine(`${event.pipeline}: ${event.stages.length} stages, seed ${event.seed}, device ${event.device}`);
+        writeLine(
+          `${event.pipeline}: ${countOf(event.stages.length, 'stage')}, seed ${event.seed}, device ${event.device}`,
+        );
         return;
       case 'stage-planned':
         stageLine(event.stage, `will run: ${oneLine(reasonText(event.reason))}`);

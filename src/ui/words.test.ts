@@ -1,7 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { EtaEstimator } from './eta.ts';
 import { tableLines, widthOf } from './table.ts';
-import { agoText, durationText, expectationText, firstLine, numberText, oneLine, reasonText } from './words.ts';
+import {
+  agoText,
+  busyText,
+  durationText,
+  expectationText,
+  firstLine,
+  numberText,
+  oneLine,
+  reasonText,
+} from './words.ts';
 
 describe('durationText()', () => {
   it.each([
@@ -14,6 +23,20 @@ describe('durationText()', () => {
     [7_500_000, '2 h 05 min'],
   ])('prints %d ms as %s', (ms, text) => {
     expect(durationText(ms)).toBe(text);
+  });
+});
+
+describe('busyText()', () => {
+  const event = { type: 'device-busy', stage: 'sft', pid: 47, holder: 'birds/tapo', device: 'cpu' } as const;
+  const times = { time: '2026-01-01T00:03:05.000Z', since: '2026-01-01T00:00:00.000Z' };
+
+  it('tells who has the device, for how long, and what would not wait', () => {
+    expect(busyText({ ...event, ...times })).toBe(
+      'waits for cpu, which process 47 (birds/tapo) has had for 3 min 05 s; a lower --threads in both runs shares it, FR1_LEASE_DIR=off would not wait',
+    );
+    expect(busyText({ ...event, ...times, device: null })).toBe(
+      'waits in line behind process 47 (birds/tapo), which has waited for 3 min 05 s; FR1_LEASE_DIR=off would not wait',
+    );
   });
 });
 

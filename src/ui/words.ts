@@ -98,11 +98,17 @@ export function retryText(event: Extract<RunEvent, { type: 'stage-retrying' }>):
   return `attempt ${attempt} of ${attempts} failed, the next begins in ${durationText(delayMs)}: ${oneLine(error.message)}`;
 }
 
-/** `waits for cpu, which process 4711 (quickstart/sft) has; FR1_LEASE_DIR=off would not wait`. */
-export function busyText({ pid, holder, device }: Extract<RunEvent, { type: 'device-busy' }>): string {
+/** `waits for cpu, which process 4711 (quickstart/sft) has had for 3 min 05 s; to share it: ...`. */
+export function busyText(event: Extract<RunEvent, { type: 'device-busy' }>): string {
+  const { pid, holder, device } = event;
   const who = `process ${pid} (${oneLine(holder)})`;
-  const what = device === null ? `waits in line behind ${who}` : `waits for ${device}, which ${who} has`;
-  return `${what}; FR1_LEASE_DIR=off would not wait`;
+  const sofar = durationText(Math.max(0, Date.parse(event.time) - Date.parse(event.since)));
+  const what =
+    device === null
+      ? `waits in line behind ${who}, which has waited for ${sofar}`
+      : `waits for ${device}, which ${who} has had for ${sofar}`;
+  const share = device === 'cpu' ? 'a lower --threads in both runs shares it, ' : '';
+  return `${what}; ${share}FR1_LEASE_DIR=off would not wait`;
 }
 
 /** `cpu in use 83 % of the time (6 leases)`. */
