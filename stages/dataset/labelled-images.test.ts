@@ -3,9 +3,12 @@ import path from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { readEvalData } from '../../src/artifacts/eval-data.ts';
 import { readImageData } from '../../src/artifacts/rows.ts';
+import { openRuntime } from '../../src/engine/session/open-runtime.ts';
+import type { Lease } from '../../src/pool/lease.ts';
 import { temporaryFolder } from '../../test/helpers/temporary-folder.ts';
 import { fakeArtifact, fakeContext } from '../testing/fake-context.ts';
 import { writeImage } from '../testing/images.ts';
+import { leaseOf, writeSquare, writeTinyModel } from '../testing/tiny-model.ts';
 import type { DatasetOptions } from './options.ts';
 import { datasetStage } from './stage.ts';
 
@@ -21,11 +24,11 @@ beforeEach(async () => {
 
 const files = (folder: string) => fakeArtifact('files', folder);
 
-async function make(options: Partial<DatasetOptions> = {}, seed = 1) {
+async function make(options: Partial<DatasetOptions> = {}, seed = 1, lease?: Lease) {
   using context = fakeContext(
     datasetStage,
     { source: 'image-folder', root: files(photos), sftShots: 1, rlShots: 2, ...options },
-    { seed },
+    { seed, ...(lease && { lease }) },
   );
   const { metrics } = await datasetStage.run(context);
   const { sft, rl, seen, unseen } = context.outputs as Record<string, string>;
@@ -93,6 +96,40 @@ describe('dataset of labelled images', () => {
       code: 'DATA_INSUFFICIENT',
       message: expect.stringContaining('"Red Finch" has too few training images'),
     });
+  });
+
+  it('offers the classes that look most alike to a checkpoint with similarity: embedding', async () => {
+    // By name each bird is nearest to its namesake of the other colour.
+    const red = ['Tiny Finch', 'Sooty Gull', 'Marsh Wren', 'Snow Owl'];
+    const green = ['Grand Finch', 'Ivory Gull', 'House Wren', 'Barn Owl'];
+    const folder = await temporaryFolder();
+    for (const label of [...red, ...green]) {
+      for (let i = 0; i < 3; i++) {
+        const shade = 10 * [...red, ...green].indexOf(label) + i;
+        const colour = red.includes(label) ? ([240, 10, shade] as const) : ([10, 240, shade] as const);
+        await writeSquare(path.join(folder, label, `${i}.png`), colour);
+      }
+    }
+    const model = path.join(await temporaryFolder(), 'model');
+    const options = { root: files(folder), optionPool: 3, rlShots: 1 } as const;
+    const runtime = await openRuntime();
+    try {
+      mkdirSync(model);
+      await writeTinyModel(runtime, model);
+      const embedding = { similarity: 'embedding', model: fakeArtifact('checkpoint', model) } as const;
+      const byLook = await make({ ...options, ...embedding }, 1, leaseOf(runtime));
+      const offered = [...byLook.seen.rows, ...byLook.unseen.rows].map((row) => row.options.toSorted());
+      expect(offered).toHaveLength(8);
+      for (const list of offered) expect([red.toSorted(), green.toSorted()]).toContainEqual(list);
+      expect(byLook.info).toMatchObject({ choices: { similarity: 'embedding', model: `sha256:${'0'.repeat(64)}` } });
+    } finally {
+      await runtime.close();
+    }
+    const byName = await make(options);
+    for (const { label, options: list } of [...byName.seen.rows, ...byName.unseen.rows]) {
+      const namesake = [...red, ...green].find((other) => other !== label && other.endsWith(label.split(' ')[1]!));
+      expect(list).toContain(namesake);
+    }
   });
 
   it('takes the classes of a list, and says which of them it lacks', async () => {
