@@ -1,6 +1,7 @@
 /**
  * Times the runner itself: start-up, planning and cached re-runs of pipelines with many stages that do next to nothing.
- * Beside it, where FR1_SNAKEMAKE names the program, `snakemake -n` on an equivalent graph.
+ * Beside it, where FR1_SNAKEMAKE and FR1_DVC name the programs, `snakemake -n` on an equivalent graph and `dvc repro --dry`
+ * on one whose outputs are all there: DVC's dry run ends with an error where a stage's dependency has yet to be made.
  * Each command is a process of its own; the median and the least of the repetitions are printed, with peak memory.
  *
  * npm run bench:runner -- [--stages 1000] [--repetitions 5] [--only-plan]
@@ -126,6 +127,31 @@ rule second:
   );
   rows.push(
     time(`snakemake -n, ${2 * cells + 1} jobs`, process.env.FR1_SNAKEMAKE, ['end', '-n', '--quiet', 'all'], place),
+  );
+}
+if (process.env.FR1_DVC && !args['only-plan']) {
+  const place = path.join(folder, 'dvc');
+  mkdirSync(place);
+  env.DVC_NO_ANALYTICS = '1';
+  const row = (name, deps) =>
+    `  ${name}:\n    foreach: [${numbers}]\n    do: { cmd: "echo ${name} \${item} > ${name}-\${item}", ${deps}outs: ["${name}-\${item}"] }\n`;
+  const last = numbers.map((i) => `second-${i}`);
+  writeFileSync(
+    path.join(place, 'dvc.yaml'),
+    `stages:\n${row('first', '')}${row('second', 'deps: ["first-${item}"], ')}  end: { cmd: "echo end > end", deps: [${last}], outs: [end] }\n`,
+  );
+  for (const name of ['end', ...last, ...numbers.map((i) => `first-${i}`)]) {
+    writeFileSync(path.join(place, name), `${name.replace('-', ' ')}\n`);
+  }
+  for (const argv of [
+    ['init', '-q', '--no-scm'],
+    ['commit', '-q', '-f'],
+  ]) {
+    const { status, stderr } = spawnSync(process.env.FR1_DVC, argv, { cwd: place, env, encoding: 'utf8' });
+    if (status !== 0) throw new Error(`dvc ${argv[0]} ended with ${status}: ${stderr.slice(-2000)}`);
+  }
+  rows.push(
+    time(`dvc repro --dry, ${2 * cells + 1} stages, all cached`, process.env.FR1_DVC, ['repro', '--dry'], place),
   );
 }
 console.log(JSON.stringify({ stages: 2 * cells + 1, repetitions, rows }));
