@@ -32,8 +32,9 @@ export function checkExpectations(
 
 /**
  * One-sided z test of `value - other > by` (or the reverse, where lower is better) for two independent means. Standard
- * errors come from the 95 % intervals, else from a share's n; a metric with neither counts as exact. For results on the
- * same items this is on the safe side: their difference varies less than the test assumes.
+ * errors come from the 95 % intervals, else from a share's n; a metric with neither counts as exact. Results on the
+ * same items vary less in their difference than the test assumes; the normal approximation is poor for shares near 0 or 1
+ * and few items. The stage `compare` has the exact, paired test.
  */
 function compare(got: Metric | null, test: BetterThan, other: Metric | undefined): BetterThanRecord {
   const { stage, metric, by, significance, direction } = test;
