@@ -53,6 +53,9 @@ export async function reproCommand(what: string, flags: ReproFlags, io: CliIo): 
     const counted = flags.metricsOnly ? found.filter((change) => isOutside(change)) : found;
     isKept = counted.length > 0;
     report(lock, found, counted, flags, io);
+    if (isTemporary && flags.json !== true) {
+      writeLines(io.stdout, ['the workspace of the repetition is removed; --into DIR keeps it']);
+    }
     return 0;
   } finally {
     if (isTemporary && !isKept) await rm(workspace, { recursive: true, force: true, maxRetries: 3 });
