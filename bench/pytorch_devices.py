@@ -13,31 +13,11 @@ import numpy
 import torch
 import transformers
 
-PATCHES, PATCH_WIDTH, IGNORED = 64, 1176, -100
+from pytorch_batches import PATCH_WIDTH, images, train_batch, with_token_types
 
 
-def images(pixels, count):
-    return {"pixel_values": pixels[: count * PATCHES], "image_grid_thw": torch.tensor([[1, 8, 8]] * count)}
-
-
-def on_device(model, batch):
-    batch["mm_token_type_ids"] = (batch["input_ids"] == model.config.image_token_id).long()
+def on_device(batch):
     return {name: tensor.cuda() for name, tensor in batch.items()}
-
-
-def train_batch(model, inputs, pixels):
-    rows = inputs["rows"]
-    sequences = list(zip(inputs["prompts"][:rows], inputs["responses"][:rows]))
-    longest = max(len(prompt) + len(response) for prompt, response in sequences)
-    ids = torch.zeros(rows, longest, dtype=torch.long)
-    mask = torch.zeros(rows, longest, dtype=torch.long)
-    labels = torch.full((rows, longest), IGNORED)
-    for row, (prompt, response) in enumerate(sequences):
-        length = len(prompt) + len(response)
-        ids[row, :length] = torch.tensor(prompt + response)
-        mask[row, :length] = 1
-        labels[row, len(prompt) : length] = torch.tensor(response)
-    return on_device(model, {"input_ids": ids, "attention_mask": mask, "labels": labels, **images(pixels, rows)})
 
 
 def timed(turns, warm, work):
@@ -64,7 +44,7 @@ def run(folder, precision):
     pixels = torch.from_numpy(numpy.fromfile(f"{folder}/pixels.f32", dtype=numpy.float32)).reshape(-1, PATCH_WIDTH)
     narrow = precision == "bfloat16"
     model.train()
-    batch = train_batch(model, inputs, pixels)
+    batch = on_device(train_batch(model, inputs, pixels, inputs["rows"]))
     optimizer = torch.optim.AdamW(model.parameters(), lr=inputs["learningRate"], weight_decay=0.0, fused=True)
     losses = []
 
@@ -86,9 +66,8 @@ def run(folder, precision):
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
     ids = torch.tensor(inputs["prompts"])
-    asked = on_device(
-        model, {"input_ids": ids, "attention_mask": torch.ones_like(ids), **images(pixels, len(ids))}
-    )
+    prompts = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **images(pixels, len(ids))}
+    asked = on_device(with_token_types(model, prompts))
     if narrow:
         asked["pixel_values"] = asked["pixel_values"].to(torch.bfloat16)
 

@@ -9,9 +9,7 @@ import numpy
 import torch
 import transformers
 
-PATCHES = 64
-PATCH_WIDTH = 1176
-IGNORED = -100
+from pytorch_batches import IGNORED, PATCH_WIDTH, images, train_batch, with_token_types
 
 state = {}
 
@@ -28,7 +26,7 @@ def open_(dir, threads, work, attention, trainRows, learningRate, maxGradNorm):
     state.update(model=model, inputs=inputs, pixels=pixels, max_grad_norm=maxGradNorm)
     if work == "train":
         model.train()
-        state["batch"] = train_batch(inputs, pixels, trainRows)
+        state["batch"] = train_batch(model, inputs, pixels, trainRows)
         state["optimizer"] = torch.optim.AdamW(model.parameters(), lr=learningRate, weight_decay=0.0, fused=True)
     else:
         model.eval()
@@ -36,34 +34,6 @@ def open_(dir, threads, work, attention, trainRows, learningRate, maxGradNorm):
         model.generation_config.eos_token_id = None
         model.generation_config.pad_token_id = 0
     return {"versions": {"torch": torch.__version__, "transformers": transformers.__version__}}
-
-
-def images(pixels, count):
-    """What the model takes for one image a row."""
-    return {
-        "pixel_values": pixels[: count * PATCHES],
-        "image_grid_thw": torch.tensor([[1, 8, 8]] * count),
-    }
-
-
-def with_token_types(batch):
-    batch["mm_token_type_ids"] = (batch["input_ids"] == state["model"].config.image_token_id).long()
-    return batch
-
-
-def train_batch(inputs, pixels, rows):
-    sequences = list(zip(inputs["prompts"][:rows], inputs["responses"][:rows]))
-    longest = max(len(prompt) + len(response) for prompt, response in sequences)
-    ids = torch.zeros(rows, longest, dtype=torch.long)
-    mask = torch.zeros(rows, longest, dtype=torch.long)
-    labels = torch.full((rows, longest), IGNORED)
-    for row, (prompt, response) in enumerate(sequences):
-        length = len(prompt) + len(response)
-        ids[row, :length] = torch.tensor(prompt + response)
-        mask[row, :length] = 1
-        labels[row, len(prompt) : length] = torch.tensor(response)
-    batch = {"input_ids": ids, "attention_mask": mask, "labels": labels, **images(pixels, rows)}
-    return with_token_types(batch)
 
 
 def log_probs():
@@ -89,6 +59,7 @@ def train():
 def generate(prompts, samples, newTokens, greedy=False):
     ids = torch.tensor(state["inputs"]["prompts"][:prompts])
     batch = with_token_types(
+        state["model"],
         {"input_ids": ids, "attention_mask": torch.ones_like(ids), **images(state["pixels"], prompts)}
     )
     how = {"do_sample": False} if greedy else {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0}

@@ -6,6 +6,7 @@
 import { RandomStream } from '../engine/random.ts';
 import type { ClassSimilarity } from './class-similarity.ts';
 
+/** Wrong options of a question that offers some. */
 export const WRONG_OPTIONS = 3;
 
 export interface OptionSettings {

@@ -38,15 +38,10 @@ export function scoreResponse(
   rule: RewardRule = 'containment',
 ): Reward {
   const text = tightenBrackets(response);
-  const isStrict = rule === 'exact';
-  const format = hasRequiredForm(text) && !(isStrict && repeatsTags(text)) ? 1 : 0;
-  const answer = firstAnswer(text);
-  const isRight =
-    answer !== null &&
-    (isStrict
-      ? lower(answer) === lower(strip(tightenBrackets(label))) && !repeatsTags(text)
-      : lower(answer).includes(lower(label)));
-  const accuracy = isRight ? 1 : 0;
+  const isRefused = rule === 'exact' && repeatsTags(text);
+  const format = !isRefused && hasRequiredForm(text) ? 1 : 0;
+  const answer = isRefused ? null : firstAnswer(text);
+  const accuracy = answer !== null && isRight(answer, label, rule) ? 1 : 0;
   return { overall: (1 - formatWeight) * accuracy + formatWeight * format, format, accuracy };
 }
 
@@ -76,6 +71,12 @@ function hasRequiredForm(text: string): boolean {
   if (!text.startsWith(FORM_START) || !text.endsWith(FORM_END)) return false;
   const turn = text.indexOf(FORM_TURN, FORM_START.length);
   return turn >= 0 && turn + FORM_TURN.length <= text.length - FORM_END.length;
+}
+
+function isRight(answer: string, label: string, rule: RewardRule): boolean {
+  return rule === 'exact'
+    ? lower(answer) === lower(strip(tightenBrackets(label)))
+    : lower(answer).includes(lower(label));
 }
 
 function repeatsTags(text: string): boolean {

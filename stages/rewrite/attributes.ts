@@ -1,5 +1,6 @@
 /** The teacher `attributes`: sentences from the known attributes of procedural-birds, without a model. */
 import type { ImageRow } from '../../src/artifacts/types.ts';
+import { WRONG_OPTIONS } from '../../src/datasets/hard-options.ts';
 import { RandomStream } from '../../src/engine/random.ts';
 import { promptOf, renderPrompt } from '../../src/methods/prompts.ts';
 import { distractors } from '../../src/worlds/procedural-birds/options.ts';
@@ -7,9 +8,6 @@ import { attributeWords, distance, nameOf, speciesNamed } from '../../src/worlds
 import { rejectionOf, writeAnswer, writeThought } from '../../src/worlds/procedural-birds/thoughts.ts';
 import type { RewriteOptions } from './options.ts';
 import { chat, type Outcome } from './outcome.ts';
-
-/** Wrong options in a closed-world prompt. */
-const WRONG_OPTIONS = 3;
 
 /** One chat for every row, and one more with options where they are asked for. */
 export function writeFromAttributes(

@@ -4,15 +4,13 @@ import { isStrings, readJsonObject } from '../../src/artifacts/json-lines.ts';
 import type { DatasetInfo, ImageRow } from '../../src/artifacts/types.ts';
 import { type ClassSimilarity, groupSimilarity, vectorSimilarity } from '../../src/datasets/class-similarity.ts';
 import { classVectors } from '../../src/datasets/class-vectors.ts';
+import { WRONG_OPTIONS } from '../../src/datasets/hard-options.ts';
 import { openImageEmbedder } from '../../src/engine/models/qwen2_5_vl/image-embedder.ts';
 import type { RandomStream } from '../../src/engine/random.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import type { StageContext } from '../../src/run/stage-api.ts';
 import type { TripletsOptions } from './options.ts';
-
-/** Wrong options of a question that offers some. */
-export const WRONG_OPTIONS = 3;
 
 export type ImagesByClass = ReadonlyMap<string, readonly ImageRow[]>;
 

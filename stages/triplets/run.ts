@@ -1,10 +1,11 @@
 /** Draws a positive and a negative for every image and writes the triplets. */
 import { linkImages, readImageData, writeDataset } from '../../src/artifacts/rows.ts';
 import type { ImageRow, TripletRow } from '../../src/artifacts/types.ts';
+import { WRONG_OPTIONS } from '../../src/datasets/hard-options.ts';
 import { RandomStream } from '../../src/engine/random.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import type { StageContext, StageResult } from '../../src/run/stage-api.ts';
-import { type ImagesByClass, negativeClasses, offeredOptions, WRONG_OPTIONS } from './negative-classes.ts';
+import { type ImagesByClass, negativeClasses, offeredOptions } from './negative-classes.ts';
 import type { TripletsOptions } from './options.ts';
 import { withAnchorSizes } from './resize.ts';
 

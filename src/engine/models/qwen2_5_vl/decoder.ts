@@ -29,11 +29,22 @@ export function prefillGraph(
   rule: ScoreRule,
   layout?: WeightLayout,
 ): GenerationGraph {
+  return cachingPrefill(config, visionKind, rule, layout, (value) => Transpose(value, [2, 0, 1, 3]));
+}
+
+/** The prefill whose keys and values leave as `kept` lays them out, from [B, K, T, D]. */
+export function cachingPrefill(
+  config: Qwen25VLConfig,
+  visionKind: VisionLayoutKind | null,
+  rule: ScoreRule,
+  layout: WeightLayout | undefined,
+  kept: (value: Value) => Value,
+): GenerationGraph {
   const graph = new ModelGraph(layout);
   const outputs: Record<string, Value> = {};
   const { logits } = forward(graph, config, visionKind, (k, v, layer) => {
-    outputs[`k${layer}`] = Transpose(k, [2, 0, 1, 3]);
-    outputs[`v${layer}`] = Transpose(v, [2, 0, 1, 3]);
+    outputs[`k${layer}`] = kept(k);
+    outputs[`v${layer}`] = kept(v);
   });
   outputs['scores'] = scoresOf(graph, logits, rule);
   return { graph, outputs };

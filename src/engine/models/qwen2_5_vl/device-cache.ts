@@ -27,7 +27,7 @@ import type { DeviceMemory } from '../../session/runtime.ts';
 import { type DeviceTensor, float32, int32, int64, type Tensor } from '../../tensor.ts';
 import { MASKED } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
-import { forward } from './forward.ts';
+import { cachingPrefill } from './decoder.ts';
 import { type GenerationGraph, scoresOf } from './scores.ts';
 import { textHead, textModel, tokenEmbeddings } from './text.ts';
 import type { VisionLayoutKind } from './vision.ts';
@@ -46,14 +46,7 @@ export function devicePrefillGraph(
   rule: ScoreRule,
   layout?: WeightLayout,
 ): GenerationGraph {
-  const graph = new ModelGraph(layout);
-  const outputs: Record<string, Value> = {};
-  const { logits } = forward(graph, config, visionKind, (k, v, layer) => {
-    outputs[`k${layer}`] = k;
-    outputs[`v${layer}`] = v;
-  });
-  outputs['scores'] = scoresOf(graph, logits, rule);
-  return { graph, outputs };
+  return cachingPrefill(config, visionKind, rule, layout, (value) => value);
 }
 
 /** Prompts [B, K, T, D] in the places of the slots that continue them: cache tensors, with row `rows[s]` in slot s. */
