@@ -33,7 +33,7 @@ import {
 } from './ort-api.ts';
 import type { DeviceMemory, RunOptions, Runtime, Session, SessionOptions, ValueInfo } from './runtime.ts';
 import { selfTest } from './self-test.ts';
-import { configEntries, LOG_SEVERITY, OPTIMIZATION_LEVEL } from './session-settings.ts';
+import { configEntries, LOG_SEVERITY, OPTIMIZATION_LEVEL, profilePrefix } from './session-settings.ts';
 import { Turns } from './turns.ts';
 
 /** Numbers of ONNXTensorElementDataType. */
@@ -150,6 +150,8 @@ class CApiRuntime implements Runtime {
       checkStatus(api.setIntraOpNumThreads(native, options.threads ?? this.threads), code, what);
       checkStatus(api.setInterOpNumThreads(native, 1), code, what);
       checkStatus(api.disableMemPattern(native), code, what);
+      const profile = profilePrefix(name);
+      if (profile !== null) checkStatus(api.enableProfiling(native, profile), code, what);
       if (options.keepsMemory === false) checkStatus(api.disableCpuMemArena(native), code, what);
       for (const [key, value] of Object.entries(configEntries(options))) {
         checkStatus(api.addSessionConfigEntry(native, key, value), code, `${what}, option ${key}`);

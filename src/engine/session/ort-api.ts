@@ -27,6 +27,8 @@ const API_VERSION = 22;
 const STACK_BYTES = 8 * 1024 * 1024;
 
 const P = 'void *';
+/** Paths are wide characters on Windows. */
+const PATH = process.platform === 'win32' ? 'str16' : 'str';
 
 /** Index in the table, result, parameters. A `void *` result is an OrtStatus: null, or an error to be released. */
 const FUNCTIONS = {
@@ -36,6 +38,7 @@ const FUNCTIONS = {
   createSessionFromArray: [8, P, [P, P, 'size_t', P, P]],
   run: [9, P, [P, P, P, P, 'size_t', P, 'size_t', P]],
   createSessionOptions: [10, P, [P]],
+  enableProfiling: [14, P, [P, PATH]],
   disableMemPattern: [17, P, [P]],
   disableCpuMemArena: [19, P, [P]],
   setSessionLogId: [20, P, [P, 'str']],
@@ -82,7 +85,7 @@ const FUNCTIONS = {
 } as const satisfies Record<string, readonly [index: number, result: string, parameters: readonly string[]]>;
 
 type Entry = typeof FUNCTIONS;
-type Parameter<T> = T extends 'void *' ? Memory : T extends 'str' ? string : number;
+type Parameter<T> = T extends 'void *' ? Memory : T extends 'str' | 'str16' ? string : number;
 type Parameters_<T extends readonly string[]> = { -readonly [K in keyof T]: Parameter<T[K]> };
 type Result<T> = T extends 'void *' ? Nullable : T extends 'str' ? string : T extends 'int' ? number : undefined;
 

@@ -1,9 +1,9 @@
 /** One suite for both runtimes, and their results compared with each other. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { onnxModel } from '../../../test/helpers/onnx-model.ts';
 import { type DType, float32, type HostTensor, int64, sizeOf, type TensorData } from '../tensor.ts';
 import { openCApiRuntime } from './c-api.ts';
@@ -166,6 +166,20 @@ describe.each(RUNTIMES)('$name runtime', ({ name, open, dtypes }) => {
         }
       }
     }));
+
+  it('writes the profile of a session into the folder FR1_PROFILE', async () => {
+    const profiles = path.join(folder, 'profiles');
+    vi.stubEnv('FR1_PROFILE', profiles);
+    try {
+      await withSession(identityModel('float32'), (session) => session.run({ x: float32([2]) }, { y: null }));
+    } finally {
+      vi.unstubAllEnvs();
+    }
+    const files = await readdir(profiles);
+    expect(files).toEqual([expect.stringMatching(/^under-test.*\.json$/)]);
+    const events = JSON.parse(await readFile(path.join(profiles, files[0]!), 'utf8')) as { name: string }[];
+    expect(events.map((event) => event.name)).toContain('model_run');
+  });
 
   it('takes and gives tensors without elements', () =>
     withSession(identityModel('float32'), async (session) => {

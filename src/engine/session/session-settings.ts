@@ -1,4 +1,6 @@
 /** What every session is made with, whichever runtime makes it. */
+import { mkdirSync } from 'node:fs';
+import path from 'node:path';
 import type { SessionOptions } from './runtime.ts';
 
 /**
@@ -24,4 +26,17 @@ export function configEntries(options: SessionOptions): Record<string, string> {
       : { 'session.model_external_initializers_file_folder_path': options.externalDataFolder }),
     ...options.config,
   };
+}
+
+/**
+ * Where onnxruntime writes a session's profile, a JSON of the times of its operators, when the session is released: files in
+ * the folder that FR1_PROFILE names, begun with the session's name. `bench/profile.mjs` sums them up.
+ *
+ * @returns null without FR1_PROFILE
+ */
+export function profilePrefix(session: string): string | null {
+  const folder = process.env['FR1_PROFILE'];
+  if (!folder) return null;
+  mkdirSync(folder, { recursive: true });
+  return path.join(folder, session.replace(/[^\w.-]+/g, '_').slice(0, 80));
 }

@@ -23,7 +23,7 @@ import {
 import { checkValues, runFailed, tensorOver } from './check-values.ts';
 import type { RunOptions, Runtime, Session, SessionOptions, ValueInfo } from './runtime.ts';
 import { selfTest } from './self-test.ts';
-import { configEntries, LOG_SEVERITY } from './session-settings.ts';
+import { configEntries, LOG_SEVERITY, profilePrefix } from './session-settings.ts';
 import { Turns } from './turns.ts';
 import {
   type WireCreated,
@@ -84,6 +84,7 @@ class WorkerRuntime implements Runtime {
     if (options.provider !== undefined && options.provider !== 'cpu') {
       throw cpuOnly(options.provider);
     }
+    const profile = profilePrefix(name);
     const native = {
       executionProviders: ['cpu'],
       intraOpNumThreads: options.threads ?? this.threads,
@@ -93,6 +94,7 @@ class WorkerRuntime implements Runtime {
       graphOptimizationLevel: options.graphOptimization ?? 'all',
       logId: name,
       logSeverityLevel: LOG_SEVERITY,
+      ...(profile === null ? {} : { enableProfiling: true, profileFilePrefix: profile }),
       extra: nested(configEntries(options)),
     };
     let created: WireCreated;
