@@ -1,6 +1,7 @@
 /** Files with one JSON value per line. */
-import { open, readFile } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { Fr1Error } from '../errors/fr1-error.ts';
+import { readText } from './read-text.ts';
 import { RowProblems } from './row-problems.ts';
 
 /** Turns a parsed line into a row, or says in a few words what is wrong with it. */
@@ -76,14 +77,6 @@ export function isRecord(value: unknown): value is Readonly<Record<string, unkno
 
 export function isStrings(value: unknown): value is readonly string[] {
   return Array.isArray(value) && value.every((item) => typeof item === 'string');
-}
-
-async function readText(file: string): Promise<string> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch (cause) {
-    throw new Fr1Error('DATA_UNREADABLE', `cannot read ${file}: ${(cause as Error).message}`, { cause });
-  }
 }
 
 function rowName(value: unknown): string {

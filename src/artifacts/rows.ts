@@ -1,10 +1,11 @@
 /** Reading and writing of labelled images, chats for fine-tuning and triplets, each with its images folder. */
 
 import { existsSync } from 'node:fs';
-import { constants, copyFile, link, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { constants, copyFile, link, mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import { isRecord, isStrings, type RowProblem, readJsonLines, readJsonObject, writeJsonLines } from './json-lines.ts';
+import { readText } from './read-text.ts';
 import { RowProblems } from './row-problems.ts';
 import type { DatasetInfo, EvalRow, ImageRow, SftRow, TripletRow } from './types.ts';
 
@@ -81,11 +82,12 @@ export async function writeDataset(
  */
 export async function readSftData(folder: string): Promise<SftRow[]> {
   const file = path.join(folder, 'data.json');
+  const text = await readText(file);
   let chats: unknown;
   try {
-    chats = JSON.parse(await readFile(file, 'utf8'));
+    chats = JSON.parse(text);
   } catch (cause) {
-    throw new Fr1Error('DATA_UNREADABLE', `cannot read ${file}: ${(cause as Error).message}`, { cause });
+    throw new Fr1Error('DATA_UNREADABLE', `${file} is not JSON: ${(cause as Error).message}`, { cause });
   }
   if (!Array.isArray(chats)) throw new Fr1Error('DATA_UNREADABLE', `${file} does not hold a list of chats`);
   const problems = new RowProblems();

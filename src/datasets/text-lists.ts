@@ -1,7 +1,7 @@
 /** The text files that datasets come with: one entry a line, fields divided by blanks. */
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { readText } from '../artifacts/read-text.ts';
 import { Fr1Error, type SourcePosition } from '../errors/fr1-error.ts';
 
 export interface ListLine {
@@ -12,16 +12,10 @@ export interface ListLine {
 /**
  * The lines that are neither blank nor comments (`#`).
  *
- * @throws DATA_UNREADABLE when the file cannot be read
+ * @throws DATA_UNREADABLE when the file cannot be read or is not UTF-8
  */
 export async function readLines(file: string): Promise<ListLine[]> {
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (cause) {
-    throw new Fr1Error('DATA_UNREADABLE', `cannot read ${file}: ${(cause as Error).message}`, { cause });
-  }
-  return text.split('\n').flatMap((line, index): ListLine[] => {
+  return (await readText(file)).split('\n').flatMap((line, index): ListLine[] => {
     const trimmed = line.trim();
     if (trimmed === '' || trimmed.startsWith('#')) return [];
     return [{ text: trimmed, at: { file, line: index + 1, col: 1, lineText: line } }];
