@@ -1,7 +1,8 @@
 /** The source sharegpt: chats in the form of LLaMA-Factory, such as the first-stage data of Fine-R1. */
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { isRecord, isStrings, type RowProblem, readJsonLines } from '../../src/artifacts/json-lines.ts';
+import { readText } from '../../src/artifacts/read-text.ts';
+import { RowProblems } from '../../src/artifacts/row-problems.ts';
 import { writeSftData } from '../../src/artifacts/rows.ts';
 import type { SftRow } from '../../src/artifacts/types.ts';
 import { filesBelow } from '../../src/datasets/files-below.ts';
@@ -76,18 +77,23 @@ async function readChats(file: string): Promise<ListedChat[]> {
       return 'problem' in chat ? chat : { ...chat, at: { file, line, col: 1 } };
     });
   }
+  const text = await readText(file);
   let values: unknown;
   try {
-    values = JSON.parse(await readFile(file, 'utf8'));
+    values = JSON.parse(text);
   } catch (cause) {
     throw new Fr1Error('DATA_UNREADABLE', `${file} is not JSON: ${(cause as Error).message}`, { cause });
   }
   if (!Array.isArray(values)) throw new Fr1Error('DATA_UNREADABLE', `${file} does not hold a list of chats`);
-  return values.map((value: unknown, index) => {
+  const problems = new RowProblems();
+  const chats = values.flatMap((value: unknown, index): ListedChat[] => {
     const chat = chatOf(value, file, `${path.parse(file).name}-${index}`);
-    if ('problem' in chat) throw new Fr1Error('DATA_ROW_INVALID', `${file}: chat ${index}: ${chat.problem}`);
-    return chat;
+    if (!('problem' in chat)) return [chat];
+    problems.add(new Fr1Error('DATA_ROW_INVALID', `${file}: chat ${index}: ${chat.problem}`));
+    return [];
   });
+  problems.throwIfAny();
+  return chats;
 }
 
 function chatOf(value: unknown, file: string, id: string): ListedChat | RowProblem {
