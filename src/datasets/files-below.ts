@@ -42,3 +42,12 @@ export function splitOfName(name: string): 'train' | 'test' | null {
   if (['train', 'training', 'trainval'].includes(word)) return 'train';
   return ['test', 'val', 'valid', 'validation'].includes(word) ? 'test' : null;
 }
+
+/** What rows of a file are called by: its path below the root without ending, `-` for `/`; its name where it is the root. */
+export function nameBelow(root: string, file: string): string {
+  const relative = path.relative(root, file) || path.basename(file);
+  return relative
+    .slice(0, relative.length - path.extname(relative).length)
+    .split(path.sep)
+    .join('-');
+}

@@ -25,3 +25,8 @@ export function questionsAbout(superCategory: string): readonly string[] {
   const kind = KINDS[superCategory] ?? 'kind';
   return FORMS.map((form) => form(superCategory, kind));
 }
+
+/** The question without the mark that stands for its image: prompts put the image first. */
+export function withoutImageMark(question: string): string {
+  return question.replace('<image>', '').trim();
+}

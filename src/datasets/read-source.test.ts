@@ -160,6 +160,36 @@ describe('readSource()', () => {
     });
   });
 
+  // Written by scipy.io.savemat: three rows, one of them a test image.
+  it('reads Stanford Cars in one piece', async () => {
+    const root = fixture('official', 'stanford-cars-whole');
+    const data = await read('stanford-cars', root);
+    expect(data.classes.map(({ label }) => label)).toEqual(['AM General Hummer SUV 2000', 'Acura RL Sedan 2012']);
+    expect(listing(data, root)).toEqual([
+      'train-000001 | AM General Hummer SUV 2000 | train | car_ims/000001.jpg',
+      'test-000002 | AM General Hummer SUV 2000 | test | car_ims/000002.jpg',
+      'train-000003 | Acura RL Sedan 2012 | train | car_ims/000003.jpg',
+    ]);
+    const tests = await read('stanford-cars', root, { needs: { train: false, test: true } });
+    expect(tests.images.map(({ id }) => id)).toEqual(['test-000002']);
+  });
+
+  it('finds the images of Stanford Cars beside a folder around the devkit', async () => {
+    const root = await temporaryFolder();
+    const official = fixture('official', 'stanford-cars');
+    cpSync(path.join(official, 'devkit'), path.join(root, 'car_devkit/devkit'), { recursive: true });
+    mkdirSync(path.join(root, 'cars_train'));
+    const [line] = listing(await read('stanford-cars', root, { needs: { train: true, test: false } }), root);
+    expect(line).toBe('train-00001 | AM General Hummer SUV 2000 | train | cars_train/00001.jpg');
+  });
+
+  it('reads lists with tabs, line ends of Windows and a byte order mark', async () => {
+    const root = await temporaryFolder();
+    write(root, { 'annotations/test.txt': '\uFEFFAbyssinian_201\t1\t1\t1\r\nBengal_7 2 1 2\r\n' });
+    const data = await read('oxford-iiit-pet', root, { needs: { train: false, test: true } });
+    expect(data.images.map(({ label }) => label)).toEqual(['Abyssinian', 'Bengal']);
+  });
+
   it('reads Oxford Flowers-102, training and validation as one', async () => {
     const root = fixture('official', 'oxford-flowers-102');
     const data = await read('oxford-flowers-102', root);
@@ -186,6 +216,9 @@ describe('readSource()', () => {
       'train/n02085620-Blue_finch/b | Blue Finch | train | train/n02085620-Blue_finch/b.PNG',
     ]);
     expect(data.classes.map(({ label }) => label)).toEqual(['Blue Finch', 'Red Finch']);
+    write(root, { 'train/001.red_finch/a.png': '' });
+    const ids = (await read('image-folder', root)).images.map(({ id }) => id);
+    expect(ids.slice(1, 3)).toEqual(['train/001.red_finch/a.jpg', 'train/001.red_finch/a.png']);
     await expect(read('image-folder', await temporaryFolder())).rejects.toMatchObject({ code: 'DATA_UNREADABLE' });
   });
 
@@ -197,6 +230,43 @@ describe('readSource()', () => {
     expect(listing(data, root)).toEqual(['rows-1 | red finch | test | a/x.jpg', 'z | red finch | train | a/x.jpg']);
     expect(data.images[0]).toMatchObject({ question: 'Which?', at: { line: 1 } });
     await expect(read('jsonl', root)).rejects.toMatchObject({ code: 'DATA_ROW_INVALID', at: { line: 1 } });
+  });
+
+  it('tells rows of several files apart, and refuses two with the same id', async () => {
+    const root = await temporaryFolder();
+    const row = { image: 'x.jpg', label: 'finch' };
+    write(root, { 'a/train.jsonl': JSON.stringify(row), 'b/train.jsonl': JSON.stringify(row) });
+    expect(listing(await read('jsonl', root), root)).toEqual([
+      'a-train-1 | finch | train | a/x.jpg',
+      'b-train-1 | finch | train | b/x.jpg',
+    ]);
+    const again = JSON.stringify({ ...row, id: 'z' });
+    write(root, { 'a/train.jsonl': `${again}\n${again}\n` });
+    await expect(read('jsonl', root)).rejects.toMatchObject({
+      code: 'DATA_ROW_INVALID',
+      message: expect.stringContaining('"z"'),
+      at: { file: path.join(root, 'a/train.jsonl'), line: 2 },
+    });
+  });
+
+  it('takes the mark of the image out of questions, and asks one of its own where nothing is left', async () => {
+    const root = await temporaryFolder();
+    const row = (question: string) => JSON.stringify({ image: 'x.jpg', label: 'finch', question });
+    write(root, { 'rows.jsonl': `${row('<image> Which bird?')}\n${row('<image>')}\n` });
+    const { images } = await read('jsonl', root);
+    expect(images.map(({ question }) => question)).toEqual(['Which bird?', undefined]);
+  });
+
+  it.each([
+    ['its label "finch" is not among its options', ['a', 'b', 'c', 'd']],
+    ['two of its options are the same', ['finch', 'b', 'b', 'd']],
+  ])('says of options that %s', async (message, options) => {
+    const root = await temporaryFolder();
+    write(root, { 'rows.jsonl': JSON.stringify({ image: 'x.jpg', label: 'finch', options }) });
+    await expect(read('jsonl', root)).rejects.toMatchObject({
+      message: expect.stringContaining(message),
+      at: { line: 1 },
+    });
   });
 
   // Written by pyarrow 26.0.1 with the metadata that Hugging Face's datasets writes; snappy, and zstd for test.

@@ -6,9 +6,10 @@ import path from 'node:path';
 import { isRecord, readJsonLines } from '../../src/artifacts/json-lines.ts';
 import { writeDataset } from '../../src/artifacts/rows.ts';
 import type { TripletRow } from '../../src/artifacts/types.ts';
-import { filesBelow } from '../../src/datasets/files-below.ts';
+import { filesBelow, nameBelow } from '../../src/datasets/files-below.ts';
 import { ImageStore, type LookedAt, lookAt } from '../../src/datasets/image-store.ts';
 import { imageBytes, imageCount, ParquetFile } from '../../src/datasets/parquet-file.ts';
+import { withoutImageMark } from '../../src/datasets/questions.ts';
 import type { ImageContent, SourceImage } from '../../src/datasets/source.ts';
 import { Fr1Error, type SourcePosition } from '../../src/errors/fr1-error.ts';
 import type { StageContext } from '../../src/run/stage-api.ts';
@@ -41,7 +42,8 @@ interface ListedTriplet {
 export async function readListedTriplets(root: string): Promise<ListedTriplet[]> {
   const listed: ListedTriplet[] = [];
   for (const file of filesBelow(root, new Set(['.parquet', '.jsonl']))) {
-    listed.push(...(file.endsWith('.parquet') ? await readParquet(file) : await readLines(file)));
+    const name = nameBelow(root, file);
+    listed.push(...(file.endsWith('.parquet') ? await readParquet(file, name) : await readLines(file, name)));
   }
   if (listed.length === 0) throw new Fr1Error('DATA_INSUFFICIENT', `${root} holds no triplets`);
   return listed;
@@ -82,7 +84,7 @@ export async function importTriplets(context: StageContext<DatasetOptions>): Pro
 }
 
 /** @throws DATA_UNREADABLE, DATA_ROW_INVALID naming file and row, counted from 0 */
-async function readParquet(path_: string): Promise<ListedTriplet[]> {
+async function readParquet(path_: string, name: string): Promise<ListedTriplet[]> {
   const file = await ParquetFile.open(path_);
   const column = Object.fromEntries(
     Object.entries(NAMES).map(([key, names]) => [key, names.find((name) => file.columns.includes(name))]),
@@ -95,7 +97,7 @@ async function readParquet(path_: string): Promise<ListedTriplet[]> {
   const names = column as Record<Column, string>;
   const texts = await file.rows([names.question, names.label]);
   return texts.map((row, index): ListedTriplet => {
-    const id = `${path.parse(path_).name}-${String(index).padStart(5, '0')}`;
+    const id = `${name}-${String(index).padStart(5, '0')}`;
     const problem = (text: string) => new Fr1Error('DATA_ROW_INVALID', `${path_}: row ${index}: ${text}`);
     const [question, label] = [row[names.question], row[names.label]];
     if (typeof question !== 'string') throw problem(`"${names.question}" is not a text`);
@@ -119,16 +121,16 @@ async function readParquet(path_: string): Promise<ListedTriplet[]> {
       return { id: `${id} ${key}`, content };
     };
     const views = { anchor: view('anchor'), positive: view('positive'), negative: view('negative') };
-    return { id, question: withoutMark(question), label, views };
+    return { id, question: withoutImageMark(question), label, views };
   });
 }
 
 /** JSON lines with paths of images instead of bytes. */
-async function readLines(file: string): Promise<ListedTriplet[]> {
+async function readLines(file: string, fileName: string): Promise<ListedTriplet[]> {
   return readJsonLines<ListedTriplet>(file, (row, line) => {
     if (!isRecord(row)) return { problem: 'it is not an object' };
     const at: SourcePosition = { file, line, col: 1 };
-    const id = `${path.parse(file).name}-${line}`;
+    const id = `${fileName}-${line}`;
     const found = new Map<Column, string>();
     for (const [key, names] of Object.entries(NAMES)) {
       const value = names.map((name) => row[name]).find((each) => each !== undefined);
@@ -141,11 +143,6 @@ async function readLines(file: string): Promise<ListedTriplet[]> {
       return { id: `${id} ${key}`, content: { kind: 'file', path: path.resolve(path.dirname(file), name), name }, at };
     };
     const views = { anchor: view('anchor'), positive: view('positive'), negative: view('negative') };
-    return { id, question: withoutMark(found.get('question')!), label: found.get('label')!, views };
+    return { id, question: withoutImageMark(found.get('question')!), label: found.get('label')!, views };
   });
-}
-
-/** The question without the mark that stands for its image: prompts put the image first. */
-function withoutMark(question: string): string {
-  return question.replace('<image>', '').trim();
 }

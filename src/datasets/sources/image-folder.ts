@@ -17,7 +17,10 @@ export interface NamedSource {
  * @throws DATA_UNREADABLE without images, or with an image in no class folder
  */
 export function readImageFolder(root: string, { name, superCategory, labelStyle }: NamedSource): SourceData {
-  const images = filesBelow(root, IMAGE_EXTENSIONS).map((file): SourceImage => {
+  const files = filesBelow(root, IMAGE_EXTENSIONS);
+  const stems = new Map<string, number>();
+  for (const file of files) stems.set(stemOf(file), (stems.get(stemOf(file)) ?? 0) + 1);
+  const images = files.map((file): SourceImage => {
     const relative = path.relative(root, file).split(path.sep).join('/');
     const parts = relative.split('/');
     const split = parts.length > 2 ? splitOfName(parts[0]!) : null;
@@ -29,8 +32,14 @@ export function readImageFolder(root: string, { name, superCategory, labelStyle 
     }
     const label = styledLabel(folder.replace(/^(\d+\.|n\d{8}-)/, ''), labelStyle);
     const content = { kind: 'file', path: file, name: relative } as const;
-    return { id: relative.slice(0, -path.extname(relative).length), label, split, content };
+    // `1.jpg` and `1.png` of a folder keep their endings apart.
+    const id = stems.get(stemOf(file)) === 1 ? stemOf(relative) : relative;
+    return { id, label, split, content };
   });
   const labels = [...new Set(images.map(({ label }) => label))].sort();
   return { name, superCategory, classes: labels.map((label) => ({ label, groups: [] })), images };
+}
+
+function stemOf(file: string): string {
+  return file.slice(0, file.length - path.extname(file).length);
 }

@@ -16,7 +16,7 @@ export async function readPets(root: string, needs: Needs): Promise<SourceData> 
   for (const split of ['train', 'test'] as const) {
     if (!needs[split]) continue;
     for (const { text, at } of await readLines(path.join(lists, LIST_OF[split]))) {
-      const [, id, breed, classId, species] = /^((\S+)_\d+) (\d+) ([12]) (\d+)$/.exec(text) ?? [];
+      const [, id, breed, classId, species] = /^((\S+)_\d+)\s+(\d+)\s+([12])\s+(\d+)$/.exec(text) ?? [];
       if (id === undefined || breed === undefined || classId === undefined) {
         throw rowError(at, 'it is not of the form "image class species breed"');
       }
