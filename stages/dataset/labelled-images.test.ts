@@ -98,6 +98,13 @@ describe('dataset of labelled images', () => {
     });
   });
 
+  it('counts test images that repeat each other', async () => {
+    expect((await make({ testFraction: 0.9, rlShots: 0, sftShots: 0 })).warnings).toEqual([]);
+    for (const label of LABELS) cpSync(path.join(photos, label, '0.jpg'), path.join(photos, label, '1.jpg'));
+    const { warnings } = await make({ testFraction: 0.9, rlShots: 0, sftShots: 0 });
+    expect(warnings).toEqual([expect.stringMatching(/^[1-6] test images repeat another one/)]);
+  });
+
   it('offers the classes that look most alike to a checkpoint with similarity: embedding', async () => {
     // By name each bird is nearest to its namesake of the other colour.
     const red = ['Tiny Finch', 'Sooty Gull', 'Marsh Wren', 'Snow Owl'];

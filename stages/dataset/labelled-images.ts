@@ -79,6 +79,7 @@ export async function makeFromImages(context: Context): Promise<Counts> {
     questions: questionsAbout(source.superCategory),
     seed,
     testHashes: new Set(),
+    repeatedTests: 0,
     done: 0,
     total: tests.seen.length + tests.unseen.length + split.seen.length * (settings.sftShots + settings.rlShots),
   };
@@ -92,6 +93,7 @@ export async function makeFromImages(context: Context): Promise<Counts> {
   }
   await writeNoChats(context);
   await writeNoTriplets(context, source.name, source.superCategory);
+  if (work.repeatedTests > 0) context.warn(`${work.repeatedTests} test images repeat another one; each is asked`);
   if (drawn.leaks > 0) context.warn(`${drawn.leaks} training images are also test images; none of them is used`);
   if (drawn.repeated > 0) context.warn(`${drawn.repeated} training images repeat another one; each is used once`);
   return {
@@ -114,6 +116,8 @@ interface Work {
   readonly seed: number;
   /** Content hashes of all test images. */
   readonly testHashes: Set<string>;
+  /** Test images with the bytes of another one. */
+  repeatedTests: number;
   done: number;
   readonly total: number;
 }
@@ -254,6 +258,7 @@ async function writeTests(
   await inParallel(images, READS_AT_ONCE, async (image, index) => {
     work.context.signal.throwIfAborted();
     const seen = await lookAt(image);
+    if (work.testHashes.has(seen.hash)) work.repeatedTests++;
     work.testHashes.add(seen.hash);
     await store.add(seen);
     const { id, label } = image;
