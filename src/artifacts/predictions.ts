@@ -26,13 +26,19 @@ export async function writePredictions(folder: string, { info, rows }: Predictio
  * @throws DATA_ROW_INVALID for the first faulty row
  */
 export async function readPredictions(folder: string): Promise<Predictions> {
+  const info = await readEvaluationInfo(folder);
+  const rows = await readJsonLines(path.join(folder, 'rows.jsonl'), predictionRow);
+  return { info, rows };
+}
+
+/** evaluation.json alone. @throws DATA_UNREADABLE when it is missing or is none */
+export async function readEvaluationInfo(folder: string): Promise<EvaluationInfo> {
   const file = path.join(folder, 'evaluation.json');
   const info = await readJsonObject(file);
   if (info['version'] !== 1 || !isRecord(info['rules']) || !Array.isArray(info['splits'])) {
     throw new Fr1Error('DATA_UNREADABLE', `${file} does not describe an evaluation that this version knows`);
   }
-  const rows = await readJsonLines(path.join(folder, 'rows.jsonl'), predictionRow);
-  return { info: info as unknown as EvaluationInfo, rows };
+  return info as unknown as EvaluationInfo;
 }
 
 function predictionRow(value: unknown): SplitPrediction | RowProblem {

@@ -107,14 +107,14 @@ export interface EvaluationInfo {
   readonly rules: {
     /** A contrastive model, which is shown labels and writes nothing; absent where a model writes its answers. */
     readonly method?: 'contrastive';
-    /** Name and version of the prompt of each mode, e.g. `compact/closed@1`; `unknown` for answers given elsewhere, whose decoding is null; the label's description where a model is contrastive. */
+    /** Name and version of the prompt of each mode, e.g. `compact/closed@1`; `unknown` for answers of result files, whose decoding is null; the label's description where a model is contrastive. */
     readonly prompts: Readonly<Partial<Record<'closed' | 'open', string>>>;
     readonly optionOrder: string;
     readonly optionSeed: number;
     readonly standardFrom: string;
     readonly openFallback: string;
     readonly emptyCarLabel: string;
-    readonly maxNewTokens: number;
+    readonly maxNewTokens: number | null;
     readonly temperature: number | null;
     readonly topP: number | null;
     /** 0: all. */

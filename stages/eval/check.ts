@@ -1,4 +1,5 @@
-/** Looks at the model, and at the image, the options and the scoring of every test item, before anything is asked. */
+/** Looks at the models, and at the image, the options and the scoring of every test item, before anything is asked. */
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { readEvalData } from '../../src/artifacts/eval-data.ts';
 import type { EvalRow } from '../../src/artifacts/types.ts';
@@ -11,12 +12,17 @@ import { scoreClosedWorld } from '../../src/methods/closed-world.ts';
 import { promptOf, renderPrompt } from '../../src/methods/prompts.ts';
 import { checkRows } from '../../src/run/check-rows.ts';
 import type { CheckContext } from '../../src/run/stage-api.ts';
+import { importOutputs, listsOfResults } from './imported-outputs.ts';
+import { planItems, readTestSets } from './items.ts';
 import type { EvalOptions } from './options.ts';
+import { originOfAnswers } from './origin.ts';
 
 export async function checkEval(context: CheckContext<EvalOptions>): Promise<void> {
   const { model, data, prompts, modes } = context.options;
   const checked = model && (await checkModel(model.path));
   if (checked) context.found(weightsText(checked.weights));
+  checkSimilarity(context);
+  await checkAnswers(context);
   for (const [split, artifact] of Object.entries(data ?? {})) {
     if (!artifact) continue;
     const { rows } = await readEvalData(artifact.path);
@@ -37,6 +43,45 @@ export async function checkEval(context: CheckContext<EvalOptions>): Promise<voi
     const sizes = longest === 0 ? '' : ` with prompts of at most ${longest} tokens`;
     if (isRight) context.found(`${rows.length} items of ${split}${sizes}`);
   }
+}
+
+/** That answers given elsewhere fit their questions; nothing where either is still to be made. */
+async function checkAnswers(context: CheckContext<EvalOptions>): Promise<void> {
+  const { outputs, lists, data } = context.options;
+  if (!outputs || lists === null || Object.values(data ?? {}).includes(null)) return;
+  const options = context.options as EvalOptions;
+  const warn = (message: string) => context.found(message);
+  const sets =
+    options.data === undefined
+      ? await listsOfResults(outputs, options.lists!, options.modes, warn)
+      : await readTestSets(options);
+  const { asked } = await originOfAnswers(outputs, options.modes, options.optionSeed);
+  const { items } = planItems(sets, options, asked);
+  await importOutputs(outputs, items, sets);
+  context.found(`${items.length} answers to ${sets.length} test sets`);
+}
+
+/** The model of texts is asked last, after hours of answers: what it lacks is told first. */
+function checkSimilarity({ options: { similarity }, found, problem }: CheckContext<EvalOptions>): void {
+  const { model, hub } = similarity ?? {};
+  if (hub !== undefined) found(`similarities by ${hub}, which the first use fetches from the Hugging Face hub`);
+  if (!model) return;
+  const has = (file: string) => existsSync(path.join(model.path, file));
+  const missing = ['config.json', 'tokenizer.json', 'tokenizer_config.json'].filter((file) => !has(file));
+  if (!has('onnx/model.onnx') && !has('onnx/text_model.onnx')) missing.push('onnx/model.onnx or onnx/text_model.onnx');
+  if (missing.length === 0) {
+    found('the text model of similarities');
+    return;
+  }
+  problem(
+    new Fr1Error(
+      'CHECKPOINT_UNREADABLE',
+      `${model.path} is no text model of transformers.js: ${missing.join(', ')} missing`,
+      {
+        hint: 'Xenova/siglip-base-patch16-256 on the Hugging Face hub shows the layout',
+      },
+    ),
+  );
 }
 
 /** The label counts as right; the other options do not, at least by the strict score. */

@@ -19,11 +19,15 @@ export interface PixelBudget {
 /** Opens the checkpoint in a folder for a stage that has a device. */
 export type OpenModel = (source: SessionSource, checkpointFolder: string, pixels: PixelBudget) => Promise<OpenedModel>;
 
-/** The switches of scoring as these options set them. */
+/** The switches as these options set them; the order of the options was chosen before where answers exist already. */
 function switchesOf(options: EvalOptions): Record<string, string> {
   const { optionOrder, standardFrom, openFallback, emptyCarLabel } = rulesOf(options);
-  return { optionOrder, standardFrom, openFallback, emptyCarLabel };
+  const scoring = { standardFrom, openFallback, emptyCarLabel };
+  return options.outputs === undefined ? { optionOrder, ...scoring } : scoring;
 }
+
+/** What decides how a model is asked, apart from options that have a default. */
+const ASKING = ['optionOrder', 'temperature', 'topP', 'topK', 'repetitionPenalty', 'minPixels', 'maxPixels'] as const;
 
 function validate(options: EvalOptions): OptionProblem[] {
   const problems: OptionProblem[] = [];
@@ -33,6 +37,14 @@ function validate(options: EvalOptions): OptionProblem[] {
       pointer: model === undefined ? '' : '/outputs',
       message: 'either model or outputs must be given, and not both',
       hint: 'model answers the questions; outputs are answers that exist already',
+    });
+  }
+  for (const name of outputs === undefined || model !== undefined ? [] : ASKING) {
+    if (options[name] === undefined) continue;
+    problems.push({
+      pointer: `/${name}`,
+      message: `"${name}" means nothing for answers that exist already`,
+      hint: 'remove it',
     });
   }
   if (data === undefined && (outputs === undefined || lists === undefined)) {
@@ -57,7 +69,7 @@ export function defineEvalStage(openModel: OpenModel): StageDefinition<EvalOptio
   return defineStage<EvalOptions>({
     kind: 'eval',
     summary: 'Answers test questions with a model and scores closed- and open-world accuracy.',
-    version: 2,
+    version: 3,
     schema: loadStageSchema(import.meta.url),
     outputs: {
       predictions: { type: 'predictions', description: 'Every answer with its score.' },

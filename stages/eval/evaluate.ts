@@ -17,13 +17,13 @@ import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { accuracyMetrics, percentText } from '../../src/methods/accuracies.ts';
 import { scoreClosedWorld } from '../../src/methods/closed-world.ts';
 import { scoreOpenWorld } from '../../src/methods/open-world.ts';
-import { promptOf } from '../../src/methods/prompts.ts';
 import type { Estimate } from '../../src/methods/statistics.ts';
 import type { ReportTable, StageContext, StageResult } from '../../src/run/stage-api.ts';
 import { type FinishedOutput, finishedOutputOf } from './finished-output.ts';
-import { importOutputs, listsOfResults, modesOfResults } from './imported-outputs.ts';
+import { importOutputs, listsOfResults } from './imported-outputs.ts';
 import { type Mode, planItems, readTestSets, type TestItem } from './items.ts';
 import type { EvalOptions } from './options.ts';
+import { type Origin, originOfAnswers, originOfModel } from './origin.ts';
 import { type EvaluationRules, rulesOf } from './rules.ts';
 import { type ComparedTexts, withSimilarities } from './similarity.ts';
 
@@ -56,10 +56,17 @@ export async function evaluate(
   const { options, signal } = context;
   const rules = rulesOf(options);
   const sets =
-    options.data === undefined ? await listsOfResults(options.outputs!, options.lists!) : await readTestSets(options);
-  const modes = options.outputs && options.data === undefined ? await answeredModes(context) : options.modes;
-  const { items, splits } = planItems(sets, { ...options, modes }, rules);
-  const outputs = model ? await generateOutputs(context, model, items) : await importOutputs(options.outputs!, items);
+    options.data === undefined
+      ? await listsOfResults(options.outputs!, options.lists!, options.modes, (message) => context.warn(message))
+      : await readTestSets(options);
+  const modes = options.modes.filter((mode) => sets.some((set) => (set.modes ?? options.modes).includes(mode)));
+  const origin = model
+    ? originOfModel(options, modes, rules, decoding(options, model))
+    : await originOfAnswers(options.outputs!, modes, options.optionSeed);
+  const { items, splits } = planItems(sets, { ...options, modes }, origin.asked);
+  const outputs = model
+    ? await generateOutputs(context, model, items)
+    : await importOutputs(options.outputs!, items, sets);
   let rows: SplitPrediction[] = [];
   for (const [index, item] of items.entries()) {
     rows.push(scored(item, outputs[index]!, rules));
@@ -77,7 +84,7 @@ export async function evaluate(
   }
 
   const metrics = await accuracyMetrics(rows);
-  const info = evaluationInfo(context, model, rules, splits, embedderName);
+  const info = evaluationInfo(context, origin, rules, splits, embedderName);
   await writePredictions(context.outputs['predictions']!, { info, rows });
   const file: MetricsFile = { version: 1, metrics };
   await writeFile(path.join(context.outputs['metrics']!, 'metrics.json'), `${JSON.stringify(file, null, 2)}\n`);
@@ -144,9 +151,6 @@ function decoding(options: EvalOptions, { sampling }: EvaluatedModel): Evaluated
   };
 }
 
-/** Of answers that were given elsewhere. */
-const UNKNOWN_DECODING = { temperature: null, topP: null, topK: null, repetitionPenalty: null } as const;
-
 function samplingOptions(options: EvalOptions, model: EvaluatedModel): SamplingOptions {
   return {
     maxNewTokens: options.maxNewTokens,
@@ -201,12 +205,6 @@ function comparedTexts(item: TestItem, { output }: FinishedOutput, rules: Evalua
   return { text: comparedText, label: item.row.label, standardWord };
 }
 
-/** The modes that are asked for and that the result files answer. */
-async function answeredModes({ options }: StageContext<EvalOptions>): Promise<Mode[]> {
-  const answered = modesOfResults(options.outputs!);
-  return options.modes.filter((mode) => answered.has(mode));
-}
-
 /** Accuracy so far of the test set and mode that were last added to. */
 class RunningTally {
   readonly #rules: EvaluationRules;
@@ -243,26 +241,16 @@ function warnOfCutOutputs(context: StageContext<EvalOptions>, rows: readonly Spl
 
 function evaluationInfo(
   { options, seed }: StageContext<EvalOptions>,
-  model: EvaluatedModel | null,
-  rules: EvaluationRules,
+  { asked, model }: Origin,
+  { standardFrom, openFallback, emptyCarLabel }: EvaluationRules,
   splits: EvaluationInfo['splits'],
   similarity: string | null,
 ): EvaluationInfo {
   return {
     version: 1,
-    rules: {
-      set: options.set,
-      prompts: Object.fromEntries(
-        options.modes.map((mode) => [mode, model ? promptOf(options.prompts, mode) : 'unknown']),
-      ),
-      optionSeed: options.optionSeed,
-      maxNewTokens: options.maxNewTokens,
-      ...(model ? decoding(options, model) : UNKNOWN_DECODING),
-      similarity,
-      ...rules,
-    },
+    rules: { set: options.set, ...asked, similarity, standardFrom, openFallback, emptyCarLabel },
     splits,
-    model: (options.model ?? options.outputs!).digest,
+    model,
     seed,
   };
 }
@@ -272,8 +260,9 @@ function accuracyTable(
   splits: readonly string[],
   modes: readonly Mode[],
 ): ReportTable {
-  const rows = splits.map((split) => [split, ...modes.map((mode) => percentText(metrics[`${split}_${mode}`]!))]);
-  if (splits.length > 1) rows.push(['mean', ...modes.map((mode) => percentText(metrics[mode]!))]);
+  const cell = (name: string) => (metrics[name] ? percentText(metrics[name]) : '');
+  const rows = splits.map((split) => [split, ...modes.map((mode) => cell(`${split}_${mode}`))]);
+  if (splits.length > 1) rows.push(['mean', ...modes.map(cell)]);
   return {
     title: 'Accuracy, % [95 % interval]',
     columns: ['test set', ...modes],

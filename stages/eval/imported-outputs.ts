@@ -1,13 +1,14 @@
 /** Answers that were given elsewhere: predictions of another `eval`, or result files of Fine-R1's evaluation. */
-import { existsSync, readdirSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { isRecord, isStrings } from '../../src/artifacts/json-lines.ts';
 import { readPredictions } from '../../src/artifacts/predictions.ts';
+import { readText } from '../../src/artifacts/read-text.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import type { Artifact } from '../../src/run/stage-api.ts';
 import type { FinishedOutput } from './finished-output.ts';
 import { type Mode, readFineR1List, splitOfList, type TestItem, type TestSet } from './items.ts';
+import { isPredictions } from './origin.ts';
 
 const RESULT_FILE = /^(?<model>.*)_(?<list>[^_]+_(?:seen|unseen))_(?<mode>closed|open)\.json$/;
 
@@ -39,39 +40,58 @@ function resultFiles(folder: string): ResultFile[] {
   return found;
 }
 
-/** The lists that a folder of result files answers, as test sets. @throws DATA_UNREADABLE, DATA_ROW_INVALID */
-export async function listsOfResults(outputs: Artifact, lists: Artifact): Promise<TestSet[]> {
-  const names = [...new Set(resultFiles(outputs.path).map(({ list }) => list))].sort();
-  if (names.length === 0) throw noResults(outputs.path);
+/**
+ * The lists that a folder of result files answers in one of the modes, as test sets that are asked in these.
+ *
+ * @throws DATA_UNREADABLE, DATA_ROW_INVALID
+ */
+export async function listsOfResults(
+  outputs: Artifact,
+  lists: Artifact,
+  modes: readonly Mode[],
+  warn: (message: string) => void,
+): Promise<TestSet[]> {
+  const files = resultFiles(outputs.path).filter(({ mode }) => modes.includes(mode));
+  if (files.length === 0) throw noResults(outputs.path, modes);
+  const answered = modes.filter((mode) => files.some((file) => file.mode === mode));
   const sets: TestSet[] = [];
-  for (const name of names) sets.push(await readFineR1List(lists.path, name, lists.digest));
+  for (const list of [...new Set(files.map((file) => file.list))].sort()) {
+    const own = answered.filter((mode) => files.some((file) => file.list === list && file.mode === mode));
+    for (const mode of answered) {
+      if (!own.includes(mode)) warn(`${outputs.path} has no ${mode} answers to ${list}`);
+    }
+    sets.push({ ...(await readFineR1List(lists.path, list, lists.digest)), modes: own });
+  }
   return sets;
 }
 
-/** The modes that a folder of result files answers. */
-export function modesOfResults(outputs: Artifact): ReadonlySet<Mode> {
-  return new Set(resultFiles(outputs.path).map(({ mode }) => mode));
-}
-
-function noResults(folder: string): Fr1Error {
-  return new Fr1Error('DATA_UNREADABLE', `${folder} holds no result file of Fine-R1's evaluation`, {
-    hint: 'they are called <model>_<category>_<seen or unseen>_<closed or open>.json',
-  });
+function noResults(folder: string, modes: readonly Mode[]): Fr1Error {
+  return new Fr1Error(
+    'DATA_UNREADABLE',
+    `${folder} holds no result file (${modes.join(', ')}) of Fine-R1's evaluation`,
+    {
+      hint: 'they are called <model>_<category>_<seen or unseen>_<closed or open>.json',
+    },
+  );
 }
 
 /**
- * One output for each item.
+ * One output for each item. Result files answer every row of a set, of which the items may be a part.
  *
  * @throws DATA_UNREADABLE for a file that is missing or damaged
  * @throws PREDICTIONS_DIFFER where outputs and items do not belong together
  */
-export async function importOutputs(outputs: Artifact, items: readonly TestItem[]): Promise<FinishedOutput[]> {
-  if (outputs.type === 'predictions' || existsSync(path.join(outputs.path, 'rows.jsonl'))) {
-    return fromPredictions(outputs.path, items);
-  }
+export async function importOutputs(
+  outputs: Artifact,
+  items: readonly TestItem[],
+  sets: readonly TestSet[],
+): Promise<FinishedOutput[]> {
+  if (isPredictions(outputs)) return fromPredictions(outputs.path, items);
   const files = resultFiles(outputs.path);
-  if (files.length === 0) throw noResults(outputs.path);
-  const read = new Map<string, { readonly file: string; readonly results: readonly Result[]; next: number }>();
+  if (files.length === 0) throw noResults(outputs.path, [...new Set(items.map(({ mode }) => mode))]);
+  const placeOf = new Map(sets.flatMap(({ rows }) => rows.map((row, place) => [row, place])));
+  const sizeOf = new Map(sets.map(({ name, rows }) => [name, rows.length]));
+  const read = new Map<string, ResultsOfFile>();
   const found: FinishedOutput[] = [];
   for (const item of items) {
     const key = `${item.split} ${item.mode}`;
@@ -84,16 +104,21 @@ export async function importOutputs(outputs: Artifact, items: readonly TestItem[
           hint: 'name test sets as the files do, e.g. bird-seen, or choose `modes`',
         });
       }
-      source = { file: file.file, results: await readResults(file.file), next: 0 };
+      source = { file: file.file, results: await readResults(file.file) };
+      const [has, wanted] = [source.results.length, sizeOf.get(item.split)!];
+      if (has !== wanted) {
+        throw new Fr1Error('PREDICTIONS_DIFFER', `${file.file} has ${has} results for ${wanted} test items`);
+      }
       read.set(key, source);
     }
-    found.push(outputOf(item, source.file, source.results, source.next++));
-  }
-  for (const { file, results, next } of read.values()) {
-    if (results.length === next) continue;
-    throw new Fr1Error('PREDICTIONS_DIFFER', `${file} has ${results.length} results for ${next} test items`);
+    found.push(outputOf(item, source, placeOf.get(item.row)!));
   }
   return found;
+}
+
+interface ResultsOfFile {
+  readonly file: string;
+  readonly results: readonly Result[];
 }
 
 interface Result {
@@ -101,11 +126,8 @@ interface Result {
   readonly output: string;
 }
 
-function outputOf(item: TestItem, file: string, results: readonly Result[], index: number): FinishedOutput {
-  const result = results[index];
-  if (result === undefined) {
-    throw new Fr1Error('PREDICTIONS_DIFFER', `${file} has only ${results.length} results`);
-  }
+function outputOf(item: TestItem, { file, results }: ResultsOfFile, index: number): FinishedOutput {
+  const result = results[index]!;
   if (result.label !== item.row.label) {
     throw new Fr1Error(
       'PREDICTIONS_DIFFER',
@@ -117,11 +139,12 @@ function outputOf(item: TestItem, file: string, results: readonly Result[], inde
 }
 
 async function readResults(file: string): Promise<Result[]> {
+  const text = await readText(file);
   let value: unknown;
   try {
-    value = JSON.parse(await readFile(file, 'utf8'));
+    value = JSON.parse(text);
   } catch (cause) {
-    throw new Fr1Error('DATA_UNREADABLE', `cannot read ${file}: ${(cause as Error).message}`, { cause });
+    throw new Fr1Error('DATA_UNREADABLE', `${file} is not JSON: ${(cause as Error).message}`, { cause });
   }
   const results = isRecord(value) ? value['results'] : undefined;
   if (!Array.isArray(results)) throw new Fr1Error('DATA_UNREADABLE', `${file} has no list "results"`);
@@ -140,7 +163,9 @@ async function fromPredictions(folder: string, items: readonly TestItem[]): Prom
   return items.map(({ split, mode, row, options }) => {
     const found = known.get(`${split}/${mode}/${row.id}`);
     if (found === undefined) {
-      throw new Fr1Error('PREDICTIONS_DIFFER', `${folder} has no answer to ${split} ${mode} "${row.id}"`);
+      throw new Fr1Error('PREDICTIONS_DIFFER', `${folder} has no answer to ${split} ${mode} "${row.id}"`, {
+        hint: 'give the data, modes and limit that the answers were made with',
+      });
     }
     if (
       mode === 'closed' &&

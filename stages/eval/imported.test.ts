@@ -2,8 +2,10 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { readPredictions } from '../../src/artifacts/predictions.ts';
+import { readPredictions, writePredictions } from '../../src/artifacts/predictions.ts';
+import { writeDataset } from '../../src/artifacts/rows.ts';
 import { openTextEmbedder } from '../../src/engine/embedding/text-embedder.ts';
+import { orderOptions } from '../../src/methods/prompts.ts';
 import { fixture } from '../../test/helpers/fixtures.ts';
 import { onnxModel } from '../../test/helpers/onnx-model.ts';
 import { temporaryFolder } from '../../test/helpers/temporary-folder.ts';
@@ -62,7 +64,8 @@ async function score(options: Partial<EvalOptions>, embedder?: typeof openTextEm
   using context = fakeContext(stage, options);
   expect(stage.validate!(context.options)).toEqual([]);
   const { metrics, tables } = await evaluate(context, null, embedder);
-  return { metrics: metrics!, tables: tables!, ...(await readPredictions(context.outputs['predictions']!)) };
+  const { warnings } = context;
+  return { metrics: metrics!, tables: tables!, warnings, ...(await readPredictions(context.outputs['predictions']!)) };
 }
 
 const shareOf = (mode: Case['mode']) => {
@@ -73,20 +76,22 @@ const shareOf = (mode: Case['mode']) => {
 describe('eval of given answers', () => {
   it('gives the accuracy of the reference rules for its result files', async () => {
     const { outputs, lists } = await referenceFolders();
-    const closed = await score({ outputs, lists, modes: ['closed'], set: 'reference' }).catch(
-      (error: unknown) => error,
-    );
-    // The list of the open file has no closed answers.
-    expect(closed).toMatchObject({ code: 'DATA_UNREADABLE', message: expect.stringContaining('pet-unseen closed') });
-    for (const mode of ['closed', 'open'] as const) {
-      const own = await referenceFolders(CASES.filter((each) => each.mode === mode));
-      const list = mode === 'closed' ? 'bird_seen' : 'pet_unseen';
-      const other = mode === 'closed' ? 'pet_unseen_open' : 'bird_seen_closed';
-      rmSync(path.join(own.results, `Fine-R1-3B_${other}.json`));
-      const { metrics, info } = await score({ outputs: own.outputs, lists: own.lists, set: 'reference' });
-      expect(metrics[`${list.replace('_', '-')}_${mode}`]!.value).toBeCloseTo(shareOf(mode), 12);
-      expect(info.rules).toMatchObject({ set: 'reference', standardFrom: 'path', openFallback: 'whole-output' });
-    }
+    const { metrics, info, tables, warnings } = await score({ outputs, lists, set: 'reference' });
+    expect(metrics['bird-seen_closed']!.value).toBeCloseTo(shareOf('closed'), 12);
+    expect(metrics['pet-unseen_open']!.value).toBeCloseTo(shareOf('open'), 12);
+    expect(info.rules).toMatchObject({ set: 'reference', standardFrom: 'path', openFallback: 'whole-output' });
+    // Either list is answered in one mode only.
+    expect(Object.keys(metrics)).not.toContain('pet-unseen_closed');
+    expect(tables[0]!.rows.map((row) => row.map((cell) => cell === ''))).toEqual([
+      [false, false, true],
+      [false, true, false],
+      [false, false, false],
+    ]);
+    expect(warnings.map((warning) => warning.split(' has ')[1])).toEqual([
+      'no open answers to bird_seen',
+      'no closed answers to pet_unseen',
+    ]);
+    expect((await score({ outputs, lists, modes: ['open'] })).rows.every(({ mode }) => mode === 'open')).toBe(true);
   });
 
   it('scores the same outputs otherwise under the sound rules', async () => {
@@ -117,6 +122,83 @@ describe('eval of given answers', () => {
     });
   });
 
+  const closedCases = CASES.filter(({ mode, options }) => mode === 'closed' && options && new Set(options).size > 2);
+  const closedFolders = async () => {
+    const folders = await referenceFolders(closedCases);
+    rmSync(path.join(folders.results, 'Fine-R1-3B_pet_unseen_open.json'));
+    return folders;
+  };
+
+  it('scores a part of the list under a limit, each answer by its own row', async () => {
+    const { outputs, lists } = await closedFolders();
+    const all = await score({ outputs, lists, set: 'reference' });
+    const part = await score({ outputs, lists, set: 'reference', limit: 7 });
+    expect(part.rows).toHaveLength(7);
+    for (const row of part.rows) expect(all.rows).toContainEqual(row);
+  });
+
+  it('records how result files were asked for, whatever the rules of scoring', async () => {
+    const { outputs, lists } = await closedFolders();
+    const { rows, info } = await score({ outputs, lists, set: 'sound' });
+    expect(info.rules).toMatchObject({
+      set: 'sound',
+      optionOrder: 'as-shipped',
+      prompts: { closed: 'unknown' },
+      maxNewTokens: null,
+      temperature: null,
+    });
+    expect(info.rules.prompts).not.toHaveProperty('open');
+    expect(rows.map(({ options }) => options)).toEqual(closedCases.map(({ options }) => options));
+  });
+
+  it('keeps what predictions tell of their making', async () => {
+    const folder = await temporaryFolder();
+    const options = ['Robin', 'Wren', 'Gull', 'Kite'];
+    const row = { id: 'a', image: 'images/a.png', label: 'Robin', question: 'Which?', options };
+    mkdirSync(path.join(folder, 'data/images'), { recursive: true });
+    writeFileSync(path.join(folder, 'data/images/a.png'), '');
+    const dataset = { name: 'birds', superCategory: 'bird', split: 'seen', classes: ['Robin'] } as const;
+    await writeDataset(path.join(folder, 'data'), dataset, [row]);
+    const made = {
+      prompts: { closed: 'compact/closed@1' },
+      optionOrder: 'shuffled',
+      optionSeed: 9,
+      maxNewTokens: 64,
+      temperature: 0,
+      topP: 1,
+      topK: 0,
+      repetitionPenalty: 1.05,
+    };
+    const scoring = { standardFrom: 'super-category', openFallback: 'none', emptyCarLabel: 'whole-label' };
+    mkdirSync(path.join(folder, 'predictions'));
+    await writePredictions(path.join(folder, 'predictions'), {
+      info: { version: 1, rules: { ...made, ...scoring }, splits: [], model: 'sha256-of-the-model', seed: 4 },
+      rows: [
+        {
+          ...{ id: 'a', split: 'seen', mode: 'closed', label: 'Robin', answer: 'robin' },
+          ...{ options: orderOptions(options, 'shuffled', 9, 'a'), output: '<answer>Robin</answer>' },
+          ...{ correct: false, strictlyCorrect: false },
+        },
+      ],
+    });
+    const { rows, info } = await score({
+      outputs: fakeArtifact('predictions', path.join(folder, 'predictions')),
+      data: { seen: fakeArtifact('eval-data', path.join(folder, 'data')) },
+      modes: ['closed'],
+      set: 'reference',
+    });
+    expect(info).toMatchObject({ rules: { ...made, set: 'reference', openFallback: 'whole-output' } });
+    expect(info.model).toBe('sha256-of-the-model');
+    expect(rows[0]).toMatchObject({ correct: true, options: orderOptions(options, 'shuffled', 9, 'a') });
+  });
+
+  it('refuses options about asking', () => {
+    const outputs = fakeArtifact('files', '.');
+    using context = fakeContext(stage, { outputs, lists: outputs, optionOrder: 'as-shipped', temperature: 1 });
+    const problems = stage.validate!(context.options);
+    expect(problems.map(({ pointer }) => pointer)).toEqual(['/optionOrder', '/temperature']);
+  });
+
   it('adds relative similarities to open answers', async () => {
     const answers = ['<answer>Robin</answer>', '<answer>Wren</answer>', '<think>Robin</think>'];
     const cases = answers.map((model_output, id) => ({
@@ -145,6 +227,42 @@ describe('eval of given answers', () => {
     expect(rows.map((row) => row.similarity)).toEqual([1, expect.closeTo(0.5, 6), 0]);
     expect(metrics['similarity']!.value).toBeCloseTo(0.5, 6);
     expect(info.rules.similarity).toBe('toy@1');
+  });
+});
+
+describe('check of given answers', () => {
+  async function check(options: Partial<EvalOptions>) {
+    using context = fakeContext(stage, options);
+    const found: string[] = [];
+    const problems: Error[] = [];
+    await stage.check!({
+      name: 'eval',
+      options: context.options,
+      signal: context.signal,
+      progress: () => undefined,
+      problem: (error) => problems.push(error),
+      found: (message) => found.push(message),
+      needsDisk: () => undefined,
+    });
+    return { found, problems: problems.map(({ message }) => message) };
+  }
+
+  it('reads answers beside their lists', async () => {
+    const { outputs, lists, results } = await referenceFolders();
+    expect((await check({ outputs, lists })).found.at(-1)).toBe(`${CASES.length} answers to 2 test sets`);
+    writeFileSync(path.join(results, 'Fine-R1-3B_pet_unseen_open.json'), '{"results": []}');
+    await expect(check({ outputs, lists })).rejects.toMatchObject({ code: 'PREDICTIONS_DIFFER' });
+  });
+
+  it('names what the text model of similarities lacks', async () => {
+    const { outputs, lists } = await referenceFolders();
+    const folder = await temporaryFolder();
+    writeFileSync(path.join(folder, 'config.json'), '{}');
+    const model = fakeArtifact('files', folder);
+    const { problems } = await check({ outputs, lists, similarity: { model, revision: 'main' } });
+    expect(problems).toEqual([
+      expect.stringContaining('tokenizer.json, tokenizer_config.json, onnx/model.onnx or onnx/text_model.onnx missing'),
+    ]);
   });
 });
 

@@ -7,7 +7,7 @@ import { chooseTestRows } from '../../src/datasets/choose-test-rows.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { orderOptions, promptOf, renderPrompt } from '../../src/methods/prompts.ts';
 import type { EvalOptions } from './options.ts';
-import type { EvaluationRules } from './rules.ts';
+import type { AskedRules } from './origin.ts';
 
 export type Mode = EvalOptions['modes'][number];
 
@@ -31,6 +31,8 @@ export interface TestSet {
   readonly superCategory: string;
   readonly folder: string;
   readonly rows: readonly EvalRow[];
+  /** Those that it is asked in; all modes where it is not given. */
+  readonly modes?: readonly Mode[];
 }
 
 export interface PlannedItems {
@@ -49,17 +51,22 @@ export async function readTestSets(options: Pick<EvalOptions, 'data'>): Promise<
   return sets;
 }
 
-/** Every row of every test set in every mode; those that an evaluation is limited to where it is. */
-export function planItems(sets: readonly TestSet[], options: EvalOptions, rules: EvaluationRules): PlannedItems {
+/** Every row of every test set in every mode of the set; those that an evaluation is limited to where it is. */
+export function planItems(
+  sets: readonly TestSet[],
+  options: Pick<EvalOptions, 'modes' | 'prompts' | 'limit'>,
+  { optionOrder, optionSeed }: Pick<AskedRules, 'optionOrder' | 'optionSeed'>,
+): PlannedItems {
+  const order = optionOrder === 'shuffled' ? 'shuffled' : 'as-shipped';
   const items: TestItem[] = [];
   const splits: EvaluationInfo['splits'][number][] = [];
-  for (const { name: split, digest, superCategory, folder, rows } of sets) {
-    const chosen = chooseTestRows(rows, split, options);
+  for (const { name: split, digest, superCategory, folder, rows, modes = options.modes } of sets) {
+    const chosen = chooseTestRows(rows, split, { limit: options.limit, optionSeed });
     if (chosen.length === 0) throw new Fr1Error('DATA_UNREADABLE', `the test set "${split}" has no rows`);
     splits.push({ name: split, data: digest, superCategory, items: chosen.length });
-    for (const mode of options.modes) {
+    for (const mode of modes) {
       for (const row of chosen) {
-        const shown = mode === 'closed' ? orderOptions(row.options, rules.optionOrder, options.optionSeed, row.id) : [];
+        const shown = mode === 'closed' ? orderOptions(row.options, order, optionSeed, row.id) : [];
         items.push({
           split,
           mode,
