@@ -29,6 +29,10 @@ const KNOWN: readonly KnownInput[] = [
     path: /Fine-R1-(3|7)B/,
     hint: 'it is the output `model` of the stage tapo in pipelines/fine_r1_$1b.yaml; any Qwen2.5-VL folder will do',
   },
+  {
+    path: /fine-r1\/results/,
+    hint: 'it is the folder of result files that eval_closed.sh and eval_open.sh of the released evaluation write',
+  },
   { path: /fine-r1\/eval/, hint: `they are the files of eval/data in ${FINE_R1}` },
   { path: /fgvc-aircraft-2013b/, hint: 'FGVC-Aircraft: https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft' },
   { path: /CUB_200_2011/, hint: 'CUB-200-2011: https://www.vision.caltech.edu/datasets/cub_200_2011' },
