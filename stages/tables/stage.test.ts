@@ -90,6 +90,15 @@ describe('tables', () => {
     expect((await make({ runs, metric: 'strict' })).metrics['ours_closed']!.value).toBe(0);
   });
 
+  it('refuses two runs of one name', async () => {
+    const given = await predictions(ALL, 6);
+    const runs = ['a', 'b', 'a'].map((name) => ({ name, predictions: given }));
+    using context = fakeContext(tablesStage, { runs });
+    expect(tablesStage.validate!(context.options)).toEqual([
+      { pointer: '/runs/2/name', message: 'another run is called "a" too' },
+    ]);
+  });
+
   it('refuses test sets that no column is for', async () => {
     const runs = [{ name: 'ours', predictions: await predictions(['seen', 'unseen'], 6) }];
     await expect(make({ runs })).rejects.toMatchObject({
