@@ -105,8 +105,10 @@ function remarksOn(candidates: readonly string[], items: readonly string[]): str
   return candidates.map((candidate) => remarks.get(candidate)!);
 }
 
+/** Without regard to a full stop, which ends a sentence or an abbreviation. */
 function isSame(a: string, b: string): boolean {
-  return normal(a.replace(/[.\s]+$/, '')) === normal(b);
+  const plain = (text: string) => normal(text.replace(/[.\s]+$/, ''));
+  return plain(a) === plain(b);
 }
 
 function normal(text: string): string {
