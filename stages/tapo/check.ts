@@ -11,12 +11,13 @@ import type { CheckContext } from '../../src/run/stage-api.ts';
 import { checkTrainingMemory } from '../memory-check.ts';
 import type { TapoOptions } from './options.ts';
 import { type QuestionMaker, questionOf, readTriplets } from './questions.ts';
+import { loadRewardFunction, openRewardFunction } from './reward-function.ts';
 import { resolveSettings } from './settings.ts';
 
 const CACHE_BYTES = 64 * 2 ** 20;
 
 export async function checkTapo(context: CheckContext<TapoOptions>): Promise<void> {
-  const { model, data, prompt, minPixels, maxPixels, set, rewardRule } = context.options;
+  const { model, data, prompt, minPixels, maxPixels, set, rewardRule, reward } = context.options;
   const settings = resolveSettings(context.options as TapoOptions);
   const { rewardRule: rule } = methodSwitches(set, { ...(rewardRule && { rewardRule }) });
   const checked = model && (await checkModel(model.path));
@@ -25,8 +26,12 @@ export async function checkTapo(context: CheckContext<TapoOptions>): Promise<voi
     checkTrainingMemory(context.options, context);
     context.needsDisk(checked.weights * 4 * 4);
   }
-  if (!data) return;
+  if (!data) {
+    if (reward.function) await loadRewardFunction(reward.function.path);
+    return;
+  }
   const { rows } = await readTriplets(data.path);
+  if (reward.function) await openRewardFunction(reward.function.path, rows[0]!);
   let maker: QuestionMaker | undefined;
   if (checked) {
     const { processor } = checked;
@@ -36,14 +41,16 @@ export async function checkTapo(context: CheckContext<TapoOptions>): Promise<voi
   }
   let longest = 0;
   const isRight = await checkRows(context, rows, 'triplets', async (row) => {
-    checkReward(row, data.path, rule);
+    if (reward.function === undefined) checkReward(row, data.path, rule);
     if (maker === undefined) return;
     const { anchor } = await questionOf(row, { step: 0, place: 0 }, maker);
     longest = Math.max(longest, anchor.inputIds.length);
   });
   if (!isRight) return;
   const prompts = maker === undefined ? '' : `, prompts of at most ${longest} tokens`;
-  context.found(`${rows.length} triplets${prompts}, each rewarded for its label alone`);
+  const rewarded =
+    reward.function === undefined ? 'each rewarded for its label alone' : 'the first rewarded by your function';
+  context.found(`${rows.length} triplets${prompts}, ${rewarded}`);
 }
 
 /** The right answer earns the reward, and the label of the negative image does not. */

@@ -24,6 +24,8 @@ export async function runTapo(context: StageContext<TapoOptions>): Promise<Stage
   const { options, state, seed, signal } = context;
   const settings = resolveSettings(options);
   const { loss } = settings;
+  const { info, rows } = await readTriplets(options.data.path);
+  const own = options.reward.function && (await openRewardFunction(options.reward.function.path, rows[0]!));
   const source = sourceOfLease(context.lease);
   const { model, processor, save } = await openTrainingModel(
     source,
@@ -36,7 +38,6 @@ export async function runTapo(context: StageContext<TapoOptions>): Promise<Stage
   });
   const reference = loss.referenceKl ? await openTrainingModel(source, options.model.path, FROZEN) : null;
   try {
-    const { info, rows } = await readTriplets(options.data.path);
     const switches = switchesOf(options);
     const totalSteps = stepsFor(settings, rows.length);
     const budget = { minPixels: settings.minPixels ?? undefined, maxPixels: settings.maxPixels ?? undefined };
@@ -52,7 +53,6 @@ export async function runTapo(context: StageContext<TapoOptions>): Promise<Stage
       totalSteps,
     };
     const text = (tokenIds: readonly number[]) => processor.decode(tokenIds, { skipSpecialTokens: true });
-    const own = options.reward.function && (await openRewardFunction(options.reward.function.path, rows[0]!));
     const task: TapoTask<TripletQuestion> = {
       size: rows.length,
       question: (index, draw) => questionOf(rows[index]!, draw, maker),
