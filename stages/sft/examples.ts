@@ -12,6 +12,8 @@ import type { ImageGrid } from '../../src/engine/models/qwen2_5_vl/vision-layout
 import { RandomStream } from '../../src/engine/random.ts';
 import type { PlannedBatch } from '../../src/engine/recipes/supervised.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
+import { ANSWER_OPEN, firstAnswer } from '../../src/methods/answer.ts';
+import { lower } from '../../src/methods/python-text.ts';
 import { scoreResponse } from '../../src/methods/reward.ts';
 
 /** A chat in tokens. Everything up to where the answer begins is the prefix; all that follows is learnt. */
@@ -23,6 +25,8 @@ export interface Example {
   readonly images: readonly string[];
   /** Whether the answer reads <think>...</think><answer>...</answer>. */
   readonly hasForm: boolean;
+  /** Whether the thought says the answer somewhere; true where there is no thought. */
+  readonly namesAnswer: boolean;
 }
 
 export interface ReadOptions {
@@ -86,12 +90,19 @@ export async function encodeExample(
   if (tooHigh !== undefined) {
     throw new Fr1Error('DATA_ROW_INVALID', `it has token ${tooHigh}, which the model's vocabulary lacks`);
   }
+  const hasForm = scoreResponse(content, '').format === 1;
   return {
     prefix: inputIds.slice(0, labelStart),
     answer: inputIds.slice(labelStart),
     images,
-    hasForm: scoreResponse(content, '').format === 1,
+    hasForm,
+    namesAnswer: !hasForm || namesAnswer(content),
   };
+}
+
+function namesAnswer(content: string): boolean {
+  const answer = firstAnswer(content);
+  return answer === null || lower(content.slice(0, content.indexOf(ANSWER_OPEN))).includes(lower(answer));
 }
 
 export interface OrderOptions {

@@ -119,12 +119,22 @@ const KNOBS: MemoryKnobs = {
   activations: 'lower microBatchSize or maxPixels',
 };
 
-/** Tells of answers from which nothing learns the form that reward and evaluation look for. */
+/** Tells of answers from which nothing learns the form that reward and evaluation look for, and of thoughts that lead nowhere. */
 function warnOfForm(context: StageContext<SftOptions>, examples: readonly Example[]): void {
-  const without = examples.flatMap(({ hasForm }, index) => (hasForm ? [] : [index]));
-  if (without.length === 0) return;
-  const shown = without.slice(0, 5).join(', ') + (without.length > 5 ? ', ...' : '');
-  context.warn(
-    `${without.length} of ${examples.length} answers are not of the form <think>...</think><answer>...</answer> (chats ${shown})`,
-  );
+  const total = examples.length;
+  const without = chatsWhere(examples, ({ hasForm }) => !hasForm);
+  if (without) {
+    context.warn(
+      `${without.count} of ${total} answers are not of the form <think>...</think><answer>...</answer> (${without.chats})`,
+    );
+  }
+  const unnamed = chatsWhere(examples, ({ namesAnswer }) => !namesAnswer);
+  if (unnamed) context.warn(`${unnamed.count} of ${total} thoughts never name their answer (${unnamed.chats})`);
+}
+
+/** How many examples are so and which the first are; null for none. */
+function chatsWhere(examples: readonly Example[], isSo: (example: Example) => boolean) {
+  const found = examples.flatMap((example, index) => (isSo(example) ? [index] : []));
+  if (found.length === 0) return null;
+  return { count: found.length, chats: `chats ${found.slice(0, 5).join(', ')}${found.length > 5 ? ', ...' : ''}` };
 }

@@ -256,6 +256,18 @@ describe('sft', () => {
     expect(warnings[0]).toContain('(chats 1)');
   });
 
+  it('warns of thoughts that never name their answer (Q25)', async () => {
+    const unnamed: SftRow = {
+      ...chat('red', 'Which?'),
+      messages: [
+        chat('red', 'Which?').messages[0]!,
+        { role: 'assistant', content: '<think>It is like a rose.</think><answer>red</answer>' },
+      ],
+    };
+    const { warnings } = await train(await makeInputs([chat('blue', 'Which?'), unnamed]), { epochs: 1 });
+    expect(warnings).toEqual(['1 of 2 thoughts never name their answer (chats 1)']);
+  });
+
   it('names chat and file of a broken image', async () => {
     const inputs = await makeInputs();
     writeFileSync(path.join(inputs.data.path, 'images/green.png'), 'no picture');
