@@ -17,6 +17,8 @@ export type Divergence = Common &
     | {
         readonly treatment: 'switch';
         readonly switches: readonly (keyof MethodSwitches)[];
+        /** Further choices of stages that are in no set. */
+        readonly options?: readonly string[];
         readonly tests: readonly Test[];
       }
     | { readonly treatment: 'option'; readonly options: readonly string[]; readonly tests: readonly Test[] }
@@ -35,11 +37,23 @@ const STAGE = 'stages/tapo/stage.test.ts';
 
 export const DIVERGENCES = {
   Q1: {
-    quirk: 'The right option is listed first in every test item, and nothing shuffles.',
-    here: 'eval shuffles the options of each item by a seed of its own, the same for every model.',
+    quirk:
+      'The right option is listed first in every test item, and nothing shuffles; so is the label in four of five thoughts.',
+    here: 'eval shuffles the options of each item by a seed of its own, the same for every model; dataset and rewrite put the right one anywhere among options and candidates.',
     treatment: 'switch',
     switches: ['optionOrder'],
-    tests: [[EVALUATE, 'shows the options in an order that does not give the label away, and as shipped on request']],
+    options: ['dataset: optionOrder', 'rewrite: candidateOrder'],
+    tests: [
+      [EVALUATE, 'shows the options in an order that does not give the label away, and as shipped on request'],
+      [
+        'stages/dataset/labelled-images.test.ts',
+        'offers the nearest classes by name, in any order, and label-first on request (Q1)',
+      ],
+      [
+        'stages/rewrite/teacher.test.ts',
+        'shuffles the candidates with what is said about them, and puts the label first on request (Q1)',
+      ],
+    ],
   },
   Q2: {
     quirk: 'Answers about the positive image are trained on that image, where the paper conditions on the anchor.',
@@ -50,7 +64,7 @@ export const DIVERGENCES = {
   },
   Q3: {
     quirk: 'An answer counts when it contains the label, also one that lists every option; so does the reward.',
-    here: 'eval reports containment and a strict metric side by side, and the share of answers that are no option. The reward wants the label itself; curves show `severalLabelsShare`.',
+    here: 'eval reports containment and a strict metric side by side, and the share of answers that are no option. The reward wants the label itself; curves show `severalLabelsShare` and `answerCharacters`.',
     treatment: 'switch',
     switches: ['rewardRule'],
     tests: [
@@ -97,8 +111,9 @@ export const DIVERGENCES = {
   },
   Q9: {
     quirk: 'A mathematics benchmark from the network is the validation set, and is always run at the end.',
-    here: 'Training validates on nothing by default; evaluations are stages of their own, on data that the pipeline names.',
-    treatment: 'not applicable',
+    here: 'Training validates on nothing by default, `sft` on held-out chats where it is given some; evaluations are stages of their own, on data that the pipeline names.',
+    treatment: 'mended',
+    tests: [['stages/sft/stage.test.ts', 'measures held-out chats and keeps the best weights where asked']],
   },
   Q10: {
     quirk: 'Models that the paper compares with were asked with other prompts than the released ones.',
@@ -206,8 +221,9 @@ export const DIVERGENCES = {
   },
   Q25: {
     quirk: 'Thoughts of the published chats differ in form, and 83 never name the label.',
-    here: 'The data stays as it is; `sft` warns of answers without the form.',
-    treatment: 'kept',
+    here: 'The data stays as it is; `sft` warns of answers without the form and of thoughts that never name theirs.',
+    treatment: 'mended',
+    tests: [['stages/sft/stage.test.ts', 'warns of thoughts that never name their answer (Q25)']],
   },
   Q26: {
     quirk: 'The vision tower is frozen in the first stage by an undocumented default, and trained in the second.',
@@ -240,13 +256,21 @@ export const DIVERGENCES = {
     quirk: '`image_aug` is the negative, `image_noisy` the positive image, `kl_prcp` the divergence between classes.',
     here: 'anchor, positive, negative, negativeKl; the old column names are read by `dataset` with the source easyr1.',
     treatment: 'mended',
-    tests: [['stages/dataset/import.test.ts', 'easyr1']],
+    tests: [
+      [
+        'stages/dataset/import.test.ts',
+        'takes the columns of the released data as anchor, positive and negative (Q31)',
+      ],
+    ],
   },
   Q32: {
     quirk: 'Rows without an image return a batch that was never generated.',
     here: 'A row needs its images; one without is an error that names it.',
     treatment: 'mended',
-    tests: [['src/artifacts/rows.test.ts', 'does not exist']],
+    tests: [
+      ['stages/dataset/import.test.ts', 'takes JSON lines with the plain names, and says what a row lacks'],
+      ['src/artifacts/rows.test.ts', 'refuses %s, naming row and line'],
+    ],
   },
   Q33: {
     quirk: 'The type of a folder is that of the first file that the system happens to list.',
@@ -294,10 +318,16 @@ export function divergenceDocs(table: Readonly<Record<string, Divergence>>): str
 function howText(entry: Divergence): string {
   switch (entry.treatment) {
     case 'switch':
-      return `switch ${entry.switches.map((name) => `\`${name}\``).join(', ')}`;
+      return [`switch ${listed(entry.switches)}`, ...(entry.options ? [`option ${listed(entry.options)}`] : [])].join(
+        ', ',
+      );
     case 'option':
-      return `option ${entry.options.map((name) => `\`${name}\``).join(', ')}`;
+      return `option ${listed(entry.options)}`;
     default:
       return entry.treatment;
   }
+}
+
+function listed(names: readonly string[]): string {
+  return names.map((name) => `\`${name}\``).join(', ');
 }

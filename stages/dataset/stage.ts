@@ -26,6 +26,7 @@ export const datasetStage = defineStage<DatasetOptions>({
     },
   },
   metrics: Object.keys(NO_COUNTS),
+  switches: switchesOf,
   resources: ({ similarity }) => ({ device: similarity === 'embedding' }),
   validate,
   async check(context) {
@@ -77,6 +78,12 @@ const MEANT_FOR: Readonly<Partial<Record<OptionName, readonly Source[]>>> = {
   superCategory: [...OWN, 'easyr1', 'fine-r1-eval'],
   fields: LISTS,
 };
+
+/** The place of the right option in the test items that are made or taken over. */
+function switchesOf({ source, optionOrder }: DatasetOptions): Record<string, string> {
+  if (source === 'fine-r1-eval') return { optionOrder: 'as-shipped' };
+  return LABELLED.includes(source) ? { optionOrder: optionOrder ?? 'shuffled' } : {};
+}
 
 function validate(options: DatasetOptions): OptionProblem[] {
   const { source } = options;

@@ -14,6 +14,8 @@ export const rewriteStage = defineStage<RewriteOptions>({
   },
   metrics: ['accepted', 'rejected', 'resampled', 'calls', 'rememberedCalls', 'inputTokens', 'outputTokens', 'cost'],
   cosmeticOptions: ['requests'],
+  switches: ({ teacher, candidateOrder = DEFAULTS.candidateOrder }): Record<string, string> =>
+    teacher.kind === 'attributes' ? {} : { candidateOrder },
   resources: ({ teacher }) => ({ device: teacher.kind === 'native' }),
   validate,
   async check(context) {

@@ -53,7 +53,8 @@ export function curveValues(
   const lengths = rollouts.map(({ tokenIds }) => tokenIds.length);
   const generated = lengths.reduce((sum, length) => sum + length, 0);
   const cut = rollouts.filter(({ finishReason }) => finishReason === 'length').length;
-  const several = rollouts.filter(({ tokenIds }) => rewardHacks(text(tokenIds), classes).labelsInAnswer > 1).length;
+  const hacks = rollouts.map(({ tokenIds }) => rewardHacks(text(tokenIds), classes));
+  const several = hacks.filter(({ labelsInAnswer }) => labelsInAnswer > 1).length;
   return {
     reward: report.score.overall,
     accuracy: report.score.accuracy,
@@ -64,6 +65,7 @@ export function curveValues(
     longestResponseTokens: lengths.reduce((most, length) => Math.max(most, length), 0),
     cutShare: cut / rollouts.length,
     severalLabelsShare: several / rollouts.length,
+    answerCharacters: hacks.reduce((sum, { answerLength }) => sum + answerLength, 0) / rollouts.length,
     drawnGroups: report.drawn.length,
     keptGroups: report.keptGroups,
     learningRate: report.learningRate,

@@ -1,6 +1,7 @@
 /** The switches of the method that training reads, as these options set them. */
 import { listSwitches, type MethodSwitches, methodSwitches } from '../../src/methods/presets.ts';
 import type { TapoOptions } from './options.ts';
+import { resolveSettings } from './settings.ts';
 
 export const USED_SWITCHES: ReadonlySet<keyof MethodSwitches> = new Set<keyof MethodSwitches>([
   'whenNoneInformative',
@@ -10,10 +11,14 @@ export const USED_SWITCHES: ReadonlySet<keyof MethodSwitches> = new Set<keyof Me
   'lossNormalisation',
 ]);
 
-/** Those that training reads, for the record of the run. */
+/** Those that training reads, and the image that answers about the positive are trained on, for the record of the run. */
 export function usedSwitches(options: TapoOptions): Record<string, string> {
   const used = listSwitches(switchesOf(options)).filter(({ name }) => USED_SWITCHES.has(name));
-  return Object.fromEntries(used.map(({ name, value }) => [name, value]));
+  const { views, positiveConditioning } = resolveSettings(options);
+  return {
+    ...Object.fromEntries(used.map(({ name, value }) => [name, value])),
+    ...(views.positive !== 'none' && { positiveConditioning }),
+  };
 }
 
 export function switchesOf(options: TapoOptions): MethodSwitches {
