@@ -20,18 +20,7 @@ import { float32 } from '../dist/src/engine/tensor.js';
 import { openCheckpoint, saveCheckpoint } from '../dist/src/engine/weights/checkpoint.js';
 import { SessionPool } from '../dist/src/pool/pool.js';
 import { sourceOfLease } from '../dist/src/pool/session-source.js';
-import { GRID, IMAGE_TOKEN, makeConfig, makeInputs, PATCH_WIDTH, PATCHES, TRAIN_ROWS } from './scenarios.mjs';
-
-const DEVICE_SIZES = {
-  '5M': makeConfig({ width: 256, layers: 5, heads: 8, inner: 768, vision: 128, visionInner: 256 }),
-  '40M': sized({ width: 512, layers: 9, heads: 8, inner: 2048, vision: 256, visionInner: 512 }, 8192),
-  '200M': sized({ width: 1024, layers: 16, heads: 16, inner: 2816, vision: 256, visionInner: 512 }, 16384),
-};
-
-/** Heads of 64 channels, and a larger vocabulary. */
-function sized(sizes, vocabulary) {
-  return { ...makeConfig(sizes), vocab_size: vocabulary, rope_scaling: { type: 'mrope', mrope_section: [8, 12, 12] } };
-}
+import { DEVICE_SIZES, GRID, IMAGE_TOKEN, makeInputs, PATCH_WIDTH, PATCHES, TRAIN_ROWS } from './scenarios.mjs';
 
 const TRAIN_TURNS = 10;
 const ROLLOUT = { prompts: 32, newTokens: 80 };

@@ -33,7 +33,7 @@ export class EngineProcess {
   }
 
   async close() {
-    if (this.#process.exitCode !== null) return;
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     const ended = new Promise((resolve) => this.#process.once('exit', resolve));
     this.#process.stdin.end();
     await ended;

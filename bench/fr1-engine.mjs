@@ -30,7 +30,7 @@ import {
   makeInputs,
   PATCH_WIDTH,
   PATCHES,
-  ROLLOUTS,
+  rolloutsOf,
   SIZES,
   TRAIN_ROWS,
 } from './scenarios.mjs';
@@ -48,6 +48,7 @@ let optimizer;
 let gradients;
 let generator;
 let product;
+let trainRows;
 
 const REQUESTS = {
   /** Writes a model folder with random weights, and the inputs. */
@@ -62,14 +63,15 @@ const REQUESTS = {
       load: () => made.store.tensor(name),
     }));
     await saveCheckpoint(dir, { config: SIZES[size], tensors, dtype: 'float32' });
-    const count = Math.max(TRAIN_ROWS, ...ROLLOUTS.map(({ prompts }) => prompts));
+    const count = Math.max(TRAIN_ROWS, ...rolloutsOf(size).map(({ prompts }) => prompts));
     const { pixels, ...tokens } = makeInputs(new RandomStream(1, 'bench'), count);
     writeFileSync(path.join(dir, INPUTS), JSON.stringify(tokens));
     writeFileSync(path.join(dir, PIXELS), new Uint8Array(pixels.buffer));
     return { parameters: made.store.flat.length };
   },
 
-  async open({ dir, threads, work }) {
+  async open({ dir, threads, work, trainRows: rows }) {
+    trainRows = rows;
     await openSource(threads);
     const checkpoint = openCheckpoint(dir);
     config = checkpoint.config;
@@ -95,7 +97,9 @@ const REQUESTS = {
 
   /** Log-probabilities of the targets, before any step. */
   async logProbs() {
-    return { values: [...(await model.logProbs(trainBatch()))] };
+    const start = performance.now();
+    const values = await model.logProbs(trainBatch());
+    return { seconds: (performance.now() - start) / 1000, values: [...values] };
   },
 
   async train() {
@@ -165,12 +169,12 @@ async function openSource(threads) {
 }
 
 function trainBatch() {
-  const rows = inputs.prompts.slice(0, TRAIN_ROWS).map((prefix, i) => ({
+  const rows = inputs.prompts.slice(0, trainRows).map((prefix, i) => ({
     prefix,
     images: [i],
     branches: [{ ids: inputs.responses[i] }],
   }));
-  return buildBatch(config, rows, images.slice(0, TRAIN_ROWS));
+  return buildBatch(config, rows, images.slice(0, trainRows));
 }
 
 for await (const line of createInterface({ input: process.stdin })) {

@@ -13,7 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { findPython, startFr1, startPyTorch } from './engine-process.mjs';
-import { LEARNING_RATE, MAX_GRAD_NORM, ROLLOUTS, SIZES, TRAIN_ROWS, trainFlops } from './scenarios.mjs';
+import { LEARNING_RATE, MAX_GRAD_NORM, rolloutsOf, SIZES, trainFlops, trainRowsOf } from './scenarios.mjs';
 
 /** Side of the matrices whose product gives the peak. */
 const PEAK_SIDE = 2048;
@@ -57,7 +57,7 @@ const ENGINES = {
     'PyTorch eager': () => startPyTorch(python),
   }),
 };
-const PYTORCH_OPTIONS = { trainRows: TRAIN_ROWS, learningRate: LEARNING_RATE, maxGradNorm: MAX_GRAD_NORM };
+const PYTORCH_OPTIONS = { learningRate: LEARNING_RATE, maxGradNorm: MAX_GRAD_NORM };
 
 const load = loadavg()[0];
 console.log(`${cpus()[0]?.model ?? 'unknown CPU'}, ${threads} threads, load before ${load.toFixed(2)}`);
@@ -80,9 +80,10 @@ try {
     const { parameters } = await maker.ask('create', { dir, size });
     await maker.close();
     const { prompts, responses } = JSON.parse(readFileSync(path.join(dir, 'inputs.json'), 'utf8'));
-    const lengths = responses.slice(0, TRAIN_ROWS).map((response, i) => [prompts[i].length, response.length]);
+    const trainRows = trainRowsOf(size);
+    const lengths = responses.slice(0, trainRows).map((response, i) => [prompts[i].length, response.length]);
     const train = await benchTraining(dir, SIZES[size], lengths);
-    const rollouts = await benchRollouts(dir);
+    const rollouts = await benchRollouts(dir, rolloutsOf(size));
     results.sizes[size] = { parameters, train, rollouts };
     report(size, results.sizes[size]);
   }
@@ -99,12 +100,12 @@ writeFileSync(file, `${JSON.stringify(results, null, 2)}\n`);
 console.log(`written to ${path.relative(process.cwd(), file)}`);
 
 async function benchTraining(dir, config, lengths) {
-  const engines = await openEngines(dir, 'train');
+  const engines = await openEngines(dir, 'train', lengths.length);
   try {
-    const logProbs = await askAll(engines, 'logProbs');
+    const passes = await takeTurns(engines, (_, engine) => engine.ask('logProbs'));
     const agreement = { logProbs: {}, losses: {} };
-    for (const [name, { values }] of Object.entries(logProbs)) {
-      agreement.logProbs[name] = largestDifference(values, logProbs.fr1.values);
+    for (const [name, [{ values }]] of Object.entries(passes)) {
+      agreement.logProbs[name] = largestDifference(values, passes.fr1[0].values);
       mustAgree(`log-probabilities of ${name}`, agreement.logProbs[name], LOG_PROB_TOLERANCE);
     }
     const peak = {};
@@ -121,11 +122,13 @@ async function benchTraining(dir, config, lengths) {
     const tokens = lengths.reduce((sum, [prompt, response]) => sum + prompt + response, 0);
     const memory = await askAll(engines, 'memory');
     return {
+      rows: lengths.length,
       tokens,
       flops: trainFlops(config, lengths),
       peak,
       agreement,
       losses: losses('fr1'),
+      logProbSeconds: timed(passes),
       seconds: timed(steps),
       peakBytes: mapValues(memory, ({ bytes }) => bytes),
     };
@@ -134,15 +137,15 @@ async function benchTraining(dir, config, lengths) {
   }
 }
 
-async function benchRollouts(dir) {
-  const engines = await openEngines(dir, 'generate');
+async function benchRollouts(dir, rollouts) {
+  const engines = await openEngines(dir, 'generate', 0);
   try {
-    const checked = { ...ROLLOUTS[0], newTokens: GREEDY_TOKENS, greedy: true };
+    const checked = { ...rollouts[0], newTokens: GREEDY_TOKENS, greedy: true };
     const greedy = mapValues(await askAll(engines, 'generate', checked), ({ tokens }) => tokens.flat());
     const agreement = mapValues(greedy, (tokens) => shareEqual(tokens, greedy.fr1));
     for (const [name, share] of Object.entries(agreement)) mustAgree(`greedy tokens of ${name}`, 1 - share, 0.02);
     const runs = [];
-    for (const rollout of ROLLOUTS) {
+    for (const rollout of rollouts) {
       const steps = await takeTurns(engines, (_, engine) => engine.ask('generate', rollout));
       const peakBytes = mapValues(await askAll(engines, 'memory'), ({ bytes }) => bytes);
       const tokens = rollout.prompts * rollout.samples * rollout.newTokens;
@@ -154,7 +157,7 @@ async function benchRollouts(dir) {
   }
 }
 
-async function openEngines(dir, work) {
+async function openEngines(dir, work, trainRows) {
   const engines = {};
   for (const [name, start] of Object.entries(ENGINES)) {
     engines[name] = start();
@@ -163,6 +166,7 @@ async function openEngines(dir, work) {
       dir,
       threads,
       work,
+      trainRows,
       ...(attention && { attention, ...PYTORCH_OPTIONS }),
     });
     results.versions = { ...results.versions, ...versions };
@@ -260,7 +264,7 @@ function report(size, { parameters, train, rollouts }) {
     ['', ...names],
     ['matrix product, GFLOP/s', ...names.map((name) => (train.peak[name] / 1e9).toFixed(0))],
     [
-      `training step of ${TRAIN_ROWS} x 1 image, ${train.tokens} tokens: ms`,
+      `training step of ${train.rows} x 1 image, ${train.tokens} tokens: ms`,
       ...names.map((name) => milliseconds(train.seconds[name])),
     ],
     ['  tokens/s', ...names.map((name) => rate(train.tokens, train.seconds[name]))],
@@ -269,6 +273,7 @@ function report(size, { parameters, train, rollouts }) {
       ...names.map((name) => percent(train.flops / median(train.seconds[name]) / peak)),
     ],
     ['  peak memory, MiB', ...names.map((name) => mebibytes(train.peakBytes[name]))],
+    ['log-probabilities of the same responses: ms', ...names.map((name) => milliseconds(train.logProbSeconds[name]))],
   ];
   for (const run of rollouts.runs) {
     rows.push(
@@ -286,12 +291,13 @@ function report(size, { parameters, train, rollouts }) {
     console.log(row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  '));
   }
   if (others.length === 0) return;
-  const speedUp = (seconds) =>
-    (Math.min(...others.map((name) => median(seconds[name]))) / median(seconds.fr1)).toFixed(2);
-  console.log(
-    `fr1 against the faster PyTorch: training ${speedUp(train.seconds)}x, ` +
-      rollouts.runs.map((run) => `${run.prompts * run.samples} rollouts ${speedUp(run.seconds)}x`).join(', '),
-  );
+  for (const peer of others) {
+    const ratio = (seconds) => `${(median(seconds[peer]) / median(seconds.fr1)).toFixed(2)}x`;
+    const parts = rollouts.runs.map((run) => `${run.prompts * run.samples} rollouts ${ratio(run.seconds)}`);
+    console.log(
+      `fr1 against ${peer}: training ${ratio(train.seconds)}, log-probabilities ${ratio(train.logProbSeconds)}, ${parts.join(', ')}`,
+    );
+  }
   const most = (record) => Math.max(...Object.values(record)).toExponential(1);
   const least = Math.min(...Object.values(rollouts.agreement));
   console.log(

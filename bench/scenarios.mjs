@@ -13,21 +13,41 @@ export const PATCH_WIDTH = 1176;
 export const TRAIN_ROWS = 24;
 export const PROMPT_TOKENS = 50;
 
-export const ROLLOUTS = [
-  { prompts: 32, samples: 1, newTokens: 80 },
-  { prompts: 24, samples: 10, newTokens: 80 },
-];
+/** Sequences of a training step on the CPU: with more of the largest model, three engines do not fit into 24 GiB. */
+export function trainRowsOf(size) {
+  return size === '200M' ? 8 : TRAIN_ROWS;
+}
+
+const ROLLOUT = { prompts: 32, samples: 1, newTokens: 80 };
+const GROUP_ROLLOUT = { prompts: 24, samples: 10, newTokens: 80 };
+
+/** What each size rolls out; groups take minutes with large models. */
+export function rolloutsOf(size) {
+  return size in DEVICE_SIZES && size !== '5M' ? [ROLLOUT] : [ROLLOUT, GROUP_ROLLOUT];
+}
 
 export const LEARNING_RATE = 1e-4;
 export const MAX_GRAD_NORM = 1;
 
+/** config.json by name of a size: what a GPU is timed with too. */
+export const DEVICE_SIZES = {
+  '5M': makeConfig({ width: 256, layers: 5, heads: 8, inner: 768, vision: 128, visionInner: 256 }),
+  '40M': large({ width: 512, layers: 9, heads: 8, inner: 2048, vision: 256, visionInner: 512 }, 8192),
+  '200M': large({ width: 1024, layers: 16, heads: 16, inner: 2816, vision: 256, visionInner: 512 }, 16384),
+};
+
 /** config.json by name of a size. */
 export const SIZES = {
   'fr1-tiny': makeConfig({ width: 192, layers: 4, heads: 6, inner: 512, vision: 64, visionInner: 256 }),
-  '5M': makeConfig({ width: 256, layers: 5, heads: 8, inner: 768, vision: 128, visionInner: 256 }),
+  ...DEVICE_SIZES,
 };
 
-export function makeConfig({ width, layers, heads, inner, vision, visionInner }) {
+/** Heads of 64 channels, and a larger vocabulary. */
+function large(sizes, vocabulary) {
+  return { ...makeConfig(sizes), vocab_size: vocabulary, rope_scaling: { type: 'mrope', mrope_section: [8, 12, 12] } };
+}
+
+function makeConfig({ width, layers, heads, inner, vision, visionInner }) {
   return {
     architectures: ['Qwen2_5_VLForConditionalGeneration'],
     model_type: 'qwen2_5_vl',
