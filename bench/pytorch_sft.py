@@ -11,6 +11,7 @@ import time
 import torch
 import transformers
 from PIL import Image
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 IGNORED = -100
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -25,9 +26,7 @@ model = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(
 )
 model.train()
 tokenizer = transformers.AutoTokenizer.from_pretrained(options["model"])
-images = transformers.AutoImageProcessor.from_pretrained(
-    options["model"], backend="pil", max_pixels=options["maxPixels"]
-)
+images = Qwen2VLImageProcessorPil.from_pretrained(options["model"], max_pixels=options["maxPixels"])
 optimizer = torch.optim.AdamW(model.parameters(), lr=options["learningRate"], weight_decay=0.0, fused=True)
 with open(os.path.join(options["data"], "data.json")) as file:
     chats = json.load(file)

@@ -28,6 +28,9 @@ export interface AdamWOptions {
   readonly weightDecay?: number;
 }
 
+/** Weights updated at a time on the host, so that what the operators hand on stays in the caches and takes little memory. */
+const BLOCK = 2 ** 20;
+
 /** @param isScaled whether gradients are multiplied by an input `gradient_scale` first */
 function adamWGraph(isScaled: boolean) {
   const graph = new Graph();
@@ -89,14 +92,16 @@ export class AdamW {
     this.steps++;
     if (!isOnHost(gradients)) return this.#stepOnDevice(gradients, learningRate, signal);
     const { decayed, flat } = this.#store;
-    for (const [from, to, decay] of [
+    for (const [start, end, decay] of [
       [0, decayed, this.#options.weightDecay],
       [decayed, flat.length, 0],
     ] as const) {
-      if (from === to) continue;
-      const part = (buffer: FlatBuffer): HostTensor => float32([to - from], buffer.subarray(from, to));
-      const tensors = { p: part(flat), g: part(gradients), m: part(this.m), v: part(this.v) };
-      await this.#update(tensors, {}, learningRate, decay, signal);
+      for (let from = start; from < end; from += BLOCK) {
+        const to = Math.min(end, from + BLOCK);
+        const part = (buffer: FlatBuffer): HostTensor => float32([to - from], buffer.subarray(from, to));
+        const tensors = { p: part(flat), g: part(gradients), m: part(this.m), v: part(this.v) };
+        await this.#update(tensors, {}, learningRate, decay, signal);
+      }
     }
   }
 
