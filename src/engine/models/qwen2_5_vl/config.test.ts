@@ -70,6 +70,7 @@ describe('parseConfig()', () => {
         ropeTheta: 1e6,
         mropeSection: [2, 3, 3],
         maxPositionEmbeddings: 4096,
+        paddingId: 314,
       },
       vision: {
         depth: 4,
@@ -115,6 +116,15 @@ describe('parseConfig()', () => {
     expect(parseConfig({ ...FLAT, num_key_value_heads: null }).text.numKeyValueHeads).toBe(16);
   });
 
+  it('takes what transformers takes: blocks beyond the depth, odd windows, sliding windows that no layer has', () => {
+    const vision_config = { ...FLAT.vision_config, depth: 2, window_size: 100 };
+    expect(parseConfig({ ...FLAT, vision_config }).vision).toMatchObject({ depth: 2, windowSize: 100 });
+    const sliding = { ...FLAT, use_sliding_window: true };
+    expect(parseConfig({ ...sliding, max_window_layers: 36 }).text.numHiddenLayers).toBe(36);
+    expect(parseConfig({ ...sliding, max_window_layers: 0, sliding_window: null }).text.numHiddenLayers).toBe(36);
+    expect(() => parseConfig({ ...sliding, max_window_layers: 35 })).toThrow(/use_sliding_window is not supported/);
+  });
+
   it('finds tied embeddings at either level', () => {
     for (const [top, inner] of [
       [true, undefined],
@@ -141,7 +151,11 @@ describe('parseConfig()', () => {
   it('lists every wrong value', () => {
     const json = tied();
     json.text_config['hidden_size'] = '64';
-    json.text_config['use_sliding_window'] = true;
+    Object.assign(json.text_config, {
+      use_sliding_window: true,
+      sliding_window: 8,
+      layer_types: ['sliding_attention'],
+    });
     json.text_config['rope_parameters'] = { rope_type: 'yarn', mrope_section: [2, 3] };
     json.vision_config['num_heads'] = 0;
     json['image_token_id'] = -1;
@@ -167,8 +181,7 @@ describe('parseConfig()', () => {
     [{ rope_scaling: { mrope_section: [16, 24, 25] } }, /does not add up to half of the head width 128/],
     [{ vision_config: { ...FLAT.vision_config, num_heads: 128 } }, /no multiple of 4/],
     [{ vision_config: { ...FLAT.vision_config, out_hidden_size: 1024 } }, /out_hidden_size 1024/],
-    [{ vision_config: { ...FLAT.vision_config, window_size: 100 } }, /window_size 100 is no multiple/],
-    [{ vision_config: { ...FLAT.vision_config, depth: 31 } }, /beyond the depth 31/],
+    [{ vision_config: { ...FLAT.vision_config, window_size: 27 } }, /window_size 27 is below patch_size/],
     [{ vocab_size: 151655 }, /image_token_id 151655 is outside the vocabulary/],
     [{ num_hidden_layers: 1e9 }, /num_hidden_layers 1000000000 is above 1024/],
     [{ hidden_act: 'gelu' }, /hidden_act is "gelu", expected "silu"/],

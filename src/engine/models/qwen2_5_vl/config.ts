@@ -21,6 +21,8 @@ export interface Qwen25VLTextConfig {
   /** Rotary frequencies that turn with the temporal, height and width position; they add up to D / 2. */
   readonly mropeSection: readonly [number, number, number];
   readonly maxPositionEmbeddings: number;
+  /** Token whose lookups give the embedding table no gradient: `padding_idx` of torch. */
+  readonly paddingId: number | undefined;
 }
 
 export interface Qwen25VLVisionConfig {
@@ -37,9 +39,9 @@ export interface Qwen25VLVisionConfig {
   readonly temporalPatchSize: number;
   /** Patches on a side of the square that becomes one token. */
   readonly spatialMergeSize: number;
-  /** Pixels on a side of an attention window. */
+  /** Pixels on a side of an attention window; what is left of whole merged units does not count. */
   readonly windowSize: number;
-  /** Blocks that attend over the whole image instead of a window. */
+  /** Blocks that attend over the whole image instead of a window; those beyond the depth say nothing. */
   readonly fullattBlockIndexes: readonly number[];
   /** Equals the text model's hiddenSize. */
   readonly outHiddenSize: number;
@@ -110,7 +112,7 @@ function readText(text: Reader, problems: string[]): Qwen25VLTextConfig {
   const hiddenSize = text.count('hidden_size', 8192);
   const numAttentionHeads = text.count('num_attention_heads', 64);
   text.expect('hidden_act', 'silu');
-  if (text.flag('use_sliding_window', false)) problems.push(`${text.prefix}use_sliding_window is not supported`);
+  if (slides(text)) problems.push(`${text.prefix}use_sliding_window is not supported`);
   if (text.has('head_dim') && text.count('head_dim', 0) * numAttentionHeads !== hiddenSize) {
     problems.push(`${text.prefix}head_dim is not hidden_size / num_attention_heads`);
   }
@@ -131,7 +133,16 @@ function readText(text: Reader, problems: string[]): Qwen25VLTextConfig {
     ropeTheta: rope.has('rope_theta') ? rope.positive('rope_theta', 1e6) : text.positive('rope_theta', 1e6),
     mropeSection: rope.section('mrope_section', [16, 24, 24]),
     maxPositionEmbeddings: text.count('max_position_embeddings', 32768),
+    paddingId: text.tokenId('pad_token_id'),
   };
+}
+
+/** Whether a layer of the language model attends over a window; without `layer_types` those from `max_window_layers` on do. */
+function slides(text: Reader): boolean {
+  if (!text.flag('use_sliding_window', false) || text.isNull('sliding_window')) return false;
+  const types = text.value('layer_types');
+  if (Array.isArray(types)) return types.includes('sliding_attention');
+  return text.count('num_hidden_layers', 80) > text.index('max_window_layers', 80);
 }
 
 function readVision(vision: Reader, problems: string[]): Qwen25VLVisionConfig {
@@ -185,12 +196,8 @@ function checkSizes({ text, vision, ...ids }: Qwen25VLConfig, problems: string[]
     `vision_config.out_hidden_size ${vision.outHiddenSize} is not the hidden_size ${text.hiddenSize} of the text model`,
   );
   must(
-    vision.windowSize % (vision.patchSize * vision.spatialMergeSize) === 0,
-    `vision_config.window_size ${vision.windowSize} is no multiple of patch_size x spatial_merge_size = ${vision.patchSize * vision.spatialMergeSize}`,
-  );
-  must(
-    vision.fullattBlockIndexes.every((index) => index < vision.depth),
-    `vision_config.fullatt_block_indexes [${vision.fullattBlockIndexes.join(', ')}] go beyond the depth ${vision.depth}`,
+    vision.windowSize >= vision.patchSize * vision.spatialMergeSize,
+    `vision_config.window_size ${vision.windowSize} is below patch_size x spatial_merge_size = ${vision.patchSize * vision.spatialMergeSize}`,
   );
   for (const [name, id] of [
     ['image_token_id', ids.imageTokenId],
@@ -211,6 +218,8 @@ interface Reader {
   record(key: string): Reader | undefined;
   /** A whole number of at least 1. */
   count(key: string, absent: number): number;
+  /** A whole number of at least 0. */
+  index(key: string, absent: number): number;
   positive(key: string, absent: number): number;
   flag(key: string, absent: boolean): boolean;
   tokenId(key: string): number | undefined;
@@ -242,6 +251,7 @@ function reader(record: Record<string, unknown>, prefix: string, problems: strin
       return isRecord(found) ? reader(found, `${prefix}${key}.`, problems) : undefined;
     },
     count: (key, absent) => read(key, absent, (found) => isIndex(found) && found !== 0, 'a whole number above 0'),
+    index: (key, absent) => read(key, absent, isIndex, 'a whole number'),
     positive: (key, absent) =>
       read(key, absent, (found) => Number.isFinite(found) && (found as number) > 0, 'a number above 0'),
     flag: (key, absent) => read(key, absent, (found) => typeof found === 'boolean', 'true or false'),

@@ -60,6 +60,13 @@ describe('visionLayout()', () => {
     });
   });
 
+  it('counts whole merged units on the side of a window', () => {
+    const config = configOf('tiny_tied');
+    const wider = { ...config, vision: { ...config.vision, windowSize: 83 } };
+    expect(config.vision.windowSize).toBe(56);
+    expect(visionLayout([[1, 10, 6]], wider)).toEqual(visionLayout([[1, 10, 6]], config));
+  });
+
   it('refuses grids that are not made of whole merge units', () => {
     for (const grid of [
       [1, 3, 4],

@@ -49,7 +49,7 @@ export function visionLayout(grids: readonly ImageGrid[], config: Qwen25VLConfig
   const patches = grids.reduce((sum, [t, h, w]) => sum + t * h * w, 0);
   const units = patches / unit;
   /** Merged units on a side of a window. */
-  const side = windowSize / patchSize / merge;
+  const side = Math.floor(windowSize / (merge * patchSize));
 
   const windowIndex = new Int32Array(units);
   const inverseIndex = new Int32Array(units);
