@@ -3,6 +3,7 @@ import { backward } from '../autodiff/backward.ts';
 import type { Value } from '../autodiff/graph.ts';
 import { Concat } from '../ops/concat.ts';
 import { Expand } from '../ops/expand.ts';
+import { Mul } from '../ops/mul.ts';
 import { Reshape } from '../ops/reshape.ts';
 import { ScatterRows } from '../ops/scatter-rows.ts';
 import { sizeOf } from '../tensor.ts';
@@ -15,15 +16,16 @@ const JOINED = 7;
  * Zero where the loss does not depend on a weight.
  *
  * Rows of embedding tables are added in the graph, at the int64 input `ids_rows` [N, 1]: the ids as an index of rows.
+ * Where some of them do not count, `ids_counted` [N, 1] is 0 for these and 1 for the others.
  *
  * @param loss a scalar over tokens whose ids are the input `ids` [N]
- * @param isJoined true: vectors `gradients:0`, `gradients:1`, ... [length of the group]; false: a tensor
+ * @param options.isJoined true: vectors `gradients:0`, `gradients:1`, ... [length of the group]; false: a tensor
  *   `gradient:<name>` for each weight
  */
 export function gradientOutputs(
   loss: Value,
   groups: readonly ParameterGroup[],
-  isJoined: boolean,
+  { isJoined, hasPadding }: { readonly isJoined: boolean; readonly hasPadding: boolean },
 ): Record<string, Value> {
   const { graph } = loss;
   const zeros = (shape: readonly number[]) => Expand(graph.scalar(0), shape);
@@ -35,7 +37,8 @@ export function gradientOutputs(
     let sum = (parameter && dense.get(parameter)) ?? zeros(shape);
     for (const part of rows) {
       const index = graph.find('ids_rows') ?? graph.input('ids_rows', 'int64', [part.ids.dim(0), 1]);
-      sum = ScatterRows(sum, index, part.rows, { add: true });
+      const counted = graph.find('ids_counted') ?? graph.input('ids_counted', 'float32', [part.ids.dim(0), 1]);
+      sum = ScatterRows(sum, index, hasPadding ? Mul(part.rows, counted) : part.rows, { add: true });
     }
     return sum;
   };

@@ -14,7 +14,7 @@ import { gradientOutputs } from '../../optim/gradient-vectors.ts';
 import { type DeviceGradients, type GradientBuffer, GradientSum, isOnHost } from '../../optim/gradients.ts';
 import { type FlatBuffer, ParameterStore, type StoredParameter } from '../../optim/parameter-store.ts';
 import { type Feeds, type HostFeeds, Program, type SessionSource } from '../../program.ts';
-import { type HostTensor, int64, type Tensor } from '../../tensor.ts';
+import { float32, type HostTensor, int64, type Tensor } from '../../tensor.ts';
 import { ModelWeights } from '../../weights/model-weights.ts';
 import type { Batch } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
@@ -162,6 +162,7 @@ export class TrainingModel {
     { noise, signal }: StepOptions,
   ): Promise<LossResult> {
     const device = (await this.store.onDevice(this.#source)) as DeviceParameters;
+    const { paddingId } = this.config.text;
     const hasDropout = this.#hasDropout(noise);
     const key = `loss-on-device:${loss.key}:${batch.visionKind}${hasDropout ? ':dropout' : ''}`;
     const program = await this.#program(key, () => {
@@ -169,7 +170,10 @@ export class TrainingModel {
       const built = loss.build(graph, logProbs);
       const outputs: Record<string, Value> = {
         loss: built.loss,
-        ...gradientOutputs(built.loss, device.groups, !device.hasViews),
+        ...gradientOutputs(built.loss, device.groups, {
+          isJoined: !device.hasViews,
+          hasPadding: paddingId !== undefined,
+        }),
       };
       for (const [name, value] of Object.entries(built.terms ?? {})) outputs[`term:${name}`] = value;
       return { graph, outputs };
@@ -180,7 +184,13 @@ export class TrainingModel {
         : parts.map((part, i) => [`gradients:${i}`, part]),
     );
     const ids = batch.feeds['ids']!.data as Int32Array;
-    const rows = { ids_rows: int64([ids.length, 1], ids) };
+    const rows = {
+      ids_rows: int64([ids.length, 1], ids),
+      ids_counted: float32(
+        [ids.length, 1],
+        Float32Array.from(ids, (id) => (id === paddingId ? 0 : 1)),
+      ),
+    };
     const random = noise && hasDropout ? dropoutFeeds(program.feeds, batch.feeds, noise) : {};
     const feeds = await this.#feeds(program, { ...batch.feeds, ...rows, ...inputs, ...random });
     return lossResult(await program.run(feeds, { into, signal }));
@@ -220,7 +230,7 @@ export class TrainingModel {
     for (const [output, tensor] of Object.entries(result)) {
       if (!output.startsWith('rows:')) continue;
       const name = output.slice(output.indexOf(':', 'rows:'.length) + 1);
-      addRows(this.store.view(gradients, name).data, ids, tensor.data as Float32Array, tensor.shape[1]!);
+      this.#addRows(this.store.view(gradients, name).data, ids, tensor);
     }
     return lossResult(result);
   }
@@ -254,10 +264,22 @@ export class TrainingModel {
       if (!written.has(name)) this.store.view(gradients, name).data.fill(0);
     }
     const ids = batch.feeds['ids']!.data as Int32Array;
-    for (const { data, shape } of embeddingRows) {
-      addRows(this.store.view(gradients, 'model.embed_tokens.weight').data, ids, data as Float32Array, shape[1]!);
+    for (const rows of embeddingRows) {
+      this.#addRows(this.store.view(gradients, 'model.embed_tokens.weight').data, ids, rows);
     }
     return result;
+  }
+
+  /** table[ids[i]] += rows[i], in order: the sum is the same on every run. Lookups of the padding token do not count. */
+  #addRows(table: Float32Array, ids: Int32Array, { data, shape }: HostTensor): void {
+    const width = shape[1]!;
+    const rows = data as Float32Array;
+    for (let i = 0; i < ids.length; i++) {
+      if (ids[i] === this.config.text.paddingId) continue;
+      const to = ids[i]! * width;
+      const from = i * width;
+      for (let c = 0; c < width; c++) table[to + c] = table[to + c]! + rows[from + c]!;
+    }
   }
 
   async release(): Promise<void> {
@@ -293,13 +315,4 @@ function lossResult(result: Readonly<Record<string, HostTensor>>): LossResult {
     if (output.startsWith('term:')) terms[output.slice('term:'.length)] = tensor;
   }
   return { loss: Number(result['loss']!.data[0]), terms };
-}
-
-/** table[ids[i]] += rows[i], in order: the sum is the same on every run. */
-function addRows(table: Float32Array, ids: Int32Array, rows: Float32Array, width: number): void {
-  for (let i = 0; i < ids.length; i++) {
-    const to = ids[i]! * width;
-    const from = i * width;
-    for (let c = 0; c < width; c++) table[to + c] = table[to + c]! + rows[from + c]!;
-  }
 }
