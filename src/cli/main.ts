@@ -244,6 +244,12 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
     )
     .option('--inputs <file>', 'take the batch from this safetensors file instead')
     .option('--generate <file>', 'compare the greedy tokens in this safetensors file')
+    .addOption(
+      new Option(
+        '--execution <kind>',
+        'whole: one graph in float32; layered: layer by layer over the weights as stored, as models from 1e9 weights on are run',
+      ).choices(['whole', 'layered']),
+    )
     .option('--device <id>', 'device that computes', deviceId, 'cpu')
     .option('--threads <n>', 'CPU threads of a session (default: all processors)', positiveInteger)
     .option('--json', 'print JSON')

@@ -25,6 +25,38 @@ describe('fr1 parity', () => {
     expect(rows).toHaveLength(6 + gradients);
   });
 
+  it.each(['tiny_tied', 'tiny_untied'])('agrees layer by layer, and without gradients, on %s', async (name) => {
+    const values = ['position_ids', 'rope_deltas', 'image_embeds', 'logits', 'loss'];
+    for (const [options, others] of [
+      [['--execution', 'layered', '--grads', 'expected_grads.safetensors'], 60],
+      [['--execution', 'layered', '--generate', 'expected_generate.safetensors'], 1],
+      [['--execution', 'whole'], 0],
+    ] as const) {
+      const { exitCode, stdout } = await callCli(folder(name), [
+        ...['parity', '.', 'expected.safetensors', '--json'],
+        ...options,
+      ]);
+      const { holds, rows } = JSON.parse(stdout) as { holds: boolean; rows: { name: string }[] };
+      expect({ exitCode, holds }, options.join(' ')).toEqual({ exitCode: 0, holds: true });
+      expect(rows.slice(0, values.length).map((row) => row.name)).toEqual(values);
+      expect(rows.length).toBeGreaterThanOrEqual(values.length + others);
+    }
+  });
+
+  // Rows padded on the left that have their first token for a label, and the padding token inside a text.
+  it.each(['whole', 'layered'])(
+    'agrees on padding that predicts and on lookups of the padding token (%s)',
+    async (execution) => {
+      const { exitCode, stdout } = await callCli(folder('padding'), [
+        ...['parity', folder('tiny_tied'), 'expected.safetensors', '--grads', 'grads.safetensors'],
+        ...['--execution', execution],
+      ]);
+      expect(exitCode).toBe(0);
+      expect(stdout).toMatch(/gradient of model\.embed_tokens\.weight .* ok/);
+      expect(stdout).toContain('all 4 agree');
+    },
+  );
+
   it('exits with 1 and names the tensors that are beyond their tolerance', async () => {
     const dir = folder('tiny_tied');
     const out = await temporaryFolder();

@@ -1,6 +1,7 @@
 /** `fr1 parity`: this engine against values that another implementation recorded for the same weights. */
 import { resolve } from 'node:path';
 import { openModelFolder } from '../engine/adapters/model-folder.ts';
+import type { Execution } from '../engine/models/qwen2_5_vl/execution.ts';
 import { compareWithExpected, type ParityRow } from '../engine/models/qwen2_5_vl/parity.ts';
 import { SessionPool } from '../pool/pool.ts';
 import { sourceOfLease } from '../pool/session-source.ts';
@@ -12,6 +13,7 @@ export interface ParityFlags {
   readonly generate?: string;
   readonly adapter?: string;
   readonly inputs?: string;
+  readonly execution?: Execution;
   readonly device: string;
   readonly threads?: number;
   readonly json?: boolean;
@@ -42,6 +44,7 @@ export async function parityCommand(
         inputs: flags.inputs && path(flags.inputs),
         gradients: flags.grads && path(flags.grads),
         generated: flags.generate && path(flags.generate),
+        execution: flags.execution,
       },
       abort.signal,
     );

@@ -14,7 +14,7 @@ import { Reshape } from '../../ops/reshape.ts';
 import { TokenLogProb } from '../../ops/token-log-prob.ts';
 import { Transpose } from '../../ops/transpose.ts';
 import { type Feeds, type HostFeeds, Program, type SessionSource } from '../../program.ts';
-import { type HostTensor, isHostTensor, sizeOf } from '../../tensor.ts';
+import { float32, type HostTensor, isHostTensor, sizeOf } from '../../tensor.ts';
 import type { ModelWeights } from '../../weights/model-weights.ts';
 import type { Qwen25VLConfig } from './config.ts';
 import { cacheMask } from './decoder.ts';
@@ -53,10 +53,27 @@ export class LayeredModel {
   /** Log-probabilities of the targets [N]. */
   async logProbs(feeds: HostFeeds, kind: VisionLayoutKind | null, run: StepOptions = {}): Promise<Float32Array> {
     const images = kind && (await this.#images(feeds, kind, run)).at(-1)!;
-    const first = await this.#embedded(feeds, images, run);
-    const [last] = await this.#through(this.#text.layers, feeds, first, false, run);
-    const { y: x } = await this.#segments.run(this.#text.labelled, { ...feeds, x: last! }, run);
-    return this.#headLogProbs(feeds, x!, run);
+    return this.#headLogProbs(feeds, await this.#labelledRows(feeds, images, run), run);
+  }
+
+  /** Logits of the labelled rows [N, V], and the embeddings of the images [M, C] in window order. */
+  async forward(
+    feeds: HostFeeds,
+    kind: VisionLayoutKind | null,
+    run: StepOptions = {},
+  ): Promise<{ readonly logits: HostTensor; readonly imageEmbeddings: HostTensor | null }> {
+    const imageEmbeddings = kind && (await this.#images(feeds, kind, run)).at(-1)!;
+    const x = await this.#labelledRows(feeds, imageEmbeddings, run);
+    const { vocabSize } = this.#config.text;
+    const logits = float32([x.shape[0]!, vocabSize]);
+    for (const { start, count, feeds: given } of this.#headParts(feeds, x)) {
+      const data = logits.data.subarray(start * vocabSize, (start + count) * vocabSize);
+      await this.#segments.run(this.#text.logits, given, {
+        ...run,
+        into: { logits: float32([count, vocabSize], data) },
+      });
+    }
+    return { logits, imageEmbeddings };
   }
 
   /**
@@ -211,6 +228,14 @@ export class LayeredModel {
   async #hidden(feeds: HostFeeds, images: HostTensor | null, run: StepOptions): Promise<HostTensor[]> {
     const first = await this.#embedded(feeds, images, run);
     return [first, ...(await this.#through(this.#text.layers, feeds, first, true, run))];
+  }
+
+  /** What the head reads of a forward pass that keeps nothing [N, C]. */
+  async #labelledRows(feeds: HostFeeds, images: HostTensor | null, run: StepOptions): Promise<HostTensor> {
+    const first = await this.#embedded(feeds, images, run);
+    const [last] = await this.#through(this.#text.layers, feeds, first, false, run);
+    const { y: x } = await this.#segments.run(this.#text.labelled, { ...feeds, x: last! }, run);
+    return x!;
   }
 
   /** Output of each piece, or only that of the last. */
@@ -380,6 +405,7 @@ interface TextSegments {
   /** The rows that are asked for, after the last norm. */
   readonly labelled: Segment;
   readonly head: Segment;
+  readonly logits: Segment;
   readonly prefill: readonly Segment[];
   /** Gives the same segment for equal rules. */
   scores(rule: ScoreRule): Segment;
@@ -455,6 +481,13 @@ export function textSegments(config: Qwen25VLConfig): TextSegments {
         const x = graph.input('x', 'float32', ['N', hiddenSize]);
         const logits = textHead(graph, config, x);
         return { inputs: { x }, outputs: { log_probs: TokenLogProb(logits, graph.input('pairs', 'int64', ['N', 2])) } };
+      },
+    },
+    logits: {
+      kind: 'logits',
+      build(graph) {
+        const x = graph.input('x', 'float32', ['N', hiddenSize]);
+        return { inputs: { x }, outputs: { logits: textHead(graph, config, x) } };
       },
     },
     prefill: eachLayer('prefill', (graph) => {

@@ -17,7 +17,7 @@ import { type HostTensor, sizeOf } from '../../tensor.ts';
 import { type Checkpoint, saveCheckpoint } from '../../weights/checkpoint.ts';
 import { type FloatDType, toFloat32 } from '../../weights/convert.ts';
 import { JoinedWeights, MemoryWeights, ModelWeights } from '../../weights/model-weights.ts';
-import { defaultExecution } from './execution.ts';
+import { defaultExecution, type Execution } from './execution.ts';
 import { frozenWeights } from './frozen-weights.ts';
 import type { ParameterSpec } from './parameters.ts';
 import { openProcessor, type Processor } from './processor.ts';
@@ -109,11 +109,15 @@ function requireStateMemory(base: Checkpoint, towers: Towers): void {
 }
 
 /** The adapter is trained, its base is not. */
-export function adaptedWeights(base: Checkpoint, { layers, find }: Adapter): ModelWeights {
+export function adaptedWeights(
+  base: Checkpoint,
+  { layers, find }: Adapter,
+  execution: Execution = defaultExecution(base.config),
+): ModelWeights {
   const store = new ParameterStore(loraParameters(linearModules(base.parameters), layers));
   for (const { name } of store.parameters) toFloat32(find(name)!, store.tensor(name).data);
   const names = base.parameters.map(({ name }) => name);
-  return new ModelWeights(store, frozenWeights(base, names, defaultExecution(base.config)), layers);
+  return new ModelWeights(store, frozenWeights(base, names, execution), layers);
 }
 
 /** All weights of the given parts are trained; those of layers with an adapter begin as the sum of both. */

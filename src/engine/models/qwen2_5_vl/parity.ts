@@ -7,12 +7,19 @@ import type { ModelFolder } from '../../adapters/model-folder.ts';
 import type { ImagePatches } from '../../generate/types.ts';
 import { WEIGHTED_NLL } from '../../loss/weighted-nll.ts';
 import { Program, type SessionSource } from '../../program.ts';
-import { type HostTensor, sizeOf } from '../../tensor.ts';
+import { float32, type HostTensor, sizeOf } from '../../tensor.ts';
+import type { Checkpoint } from '../../weights/checkpoint.ts';
+import { ModelWeights } from '../../weights/model-weights.ts';
 import { openSafetensors, type SafetensorsFile } from '../../weights/safetensors.ts';
+import type { Batch } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
+import { defaultExecution, type Execution } from './execution.ts';
+import { frozenWeights } from './frozen-weights.ts';
 import { createGenerator } from './generator.ts';
+import { LayeredModel } from './layered.ts';
 import { adaptedWeights, wholeWeights } from './open-training-model.ts';
 import { canonicalName } from './parameters.ts';
+import { requireMemory } from './require-memory.ts';
 import { type SequenceBatch, type Sequences, sequenceBatch, type Target } from './sequence-batch.ts';
 import { logProbGraph, TrainingModel } from './training-model.ts';
 import { type ImageGrid, visionLayout } from './vision-layout.ts';
@@ -44,49 +51,63 @@ export interface ParityRow {
   readonly within: boolean;
 }
 
-export interface ParityFiles {
+export interface ParityOptions {
   readonly expected: string;
   /** Holds the batch where `expected` does not. */
   readonly inputs?: string | undefined;
   readonly gradients?: string | undefined;
   readonly generated?: string | undefined;
+  /** @default by the size of the model, as in training */
+  readonly execution?: Execution | undefined;
 }
 
 /**
+ * Without gradients to compare, weights stay as they are for generation: those of large models in their files.
+ *
  * @returns one row per compared tensor, in the order of the computation
  * @throws PARITY_FILE_INVALID when a file lacks a tensor or has another shape than the batch asks for
+ * @throws MEMORY_SHORT when the gradients of all weights would not fit
  */
 export async function compareWithExpected(
   source: SessionSource,
   { base, adapter }: ModelFolder,
-  files: ParityFiles,
+  options: ParityOptions,
   signal?: AbortSignal,
 ): Promise<ParityRow[]> {
-  const expected = openSafetensors(files.expected);
   const { config } = base;
-  const { sequences, labelled } = readBatch(files.inputs ? openSafetensors(files.inputs) : expected, config);
-  const model = new TrainingModel(source, config, adapter ? adaptedWeights(base, adapter) : wholeWeights(base));
+  const { gradients, generated, execution = defaultExecution(config) } = options;
+  const expected = openSafetensors(options.expected);
+  const { sequences, labelled } = readBatch(options.inputs ? openSafetensors(options.inputs) : expected, config);
+  const hasLoss = expected.has('loss') || gradients !== undefined;
+  if (hasLoss && labelled.length === 0) throw invalid(expected, 'its labels ask for no token, so there is no loss');
+  const names = base.parameters.map(({ name }) => name);
+  const weights = adapter
+    ? adaptedWeights(base, adapter, execution)
+    : gradients !== undefined
+      ? trainedWeights(base)
+      : ModelWeights.frozen(frozenWeights(base, names, execution));
+  const model = new TrainingModel(source, config, weights, execution);
   try {
-    const rows: ParityRow[] = [];
-    rows.push(...(await compareForward(source, config, model, expected, sequences, signal)));
-    if (expected.has('loss') || files.gradients !== undefined) {
-      const gradients = model.store.buffer();
-      const { batch } = sequenceBatch(config, sequences, labelled);
-      const count = batch.targets.length;
-      const weight: HostTensor = { dtype: 'float32', shape: [count], data: new Float32Array(count).fill(1 / count) };
-      const { loss } = await model.lossAndGradients(batch, WEIGHTED_NLL, { weight }, gradients, { signal });
-      if (expected.has('loss')) rows.push(compareLoss(loss, numbersOf(expected, 'loss')[0]!));
-      if (files.gradients !== undefined) {
-        rows.push(...compareGradients(openSafetensors(files.gradients), model, gradients));
-      }
-    }
-    if (files.generated !== undefined) {
-      rows.push(await compareGenerated(source, config, model, openSafetensors(files.generated), sequences, signal));
+    const rows = await compareForward(source, model, expected, sequences, signal);
+    if (hasLoss) rows.push(...(await compareLoss(model, expected, gradients, sequences, labelled, signal)));
+    if (generated !== undefined) {
+      rows.push(await compareGenerated(source, model, openSafetensors(generated), sequences, signal));
     }
     return rows;
   } finally {
     await model.release();
   }
+}
+
+/** All weights, to be trained. @throws MEMORY_SHORT before they are read */
+function trainedWeights(base: Checkpoint): ModelWeights {
+  const bytes = base.parameters.reduce((sum, { shape }) => sum + 2 * 4 * sizeOf(shape), 0);
+  requireMemory(
+    'the gradients of all weights',
+    { process: 0, frozenWeights: 0, trainedWeights: bytes, batch: 0, activations: 0, cache: 0, total: bytes },
+    { trainedWeights: 'leave --grads out, or compare those of an adapter (--adapter)' },
+  );
+  return wholeWeights(base);
 }
 
 function readBatch(
@@ -110,13 +131,6 @@ function readBatch(
   const labelled = labels.flatMap((row, b) =>
     row.flatMap((id, t) => (t > 0 && id >= 0 ? [{ row: b, after: t - 1, id }] : [])),
   );
-  const afterPadding = labelled.find(({ row, after }) => mask[row]![after] === 0);
-  if (afterPadding) {
-    throw invalid(
-      file,
-      `token ${afterPadding.after + 1} of row ${afterPadding.row} is a label, but padding stands before it`,
-    );
-  }
   return { sequences: { ids, mask, images: readImages(file, config) }, labelled };
 }
 
@@ -143,12 +157,12 @@ function readImages(file: SafetensorsFile, config: Qwen25VLConfig): ImagePatches
 /** Positions, image embeddings, and the logits of every real token. */
 async function compareForward(
   source: SessionSource,
-  config: Qwen25VLConfig,
   model: TrainingModel,
   file: SafetensorsFile,
   sequences: Sequences,
   signal: AbortSignal | undefined,
 ): Promise<ParityRow[]> {
+  const { config } = model;
   const { ids, mask, images } = sequences;
   const everywhere = ids.flatMap((row, b) =>
     Array.from(row).flatMap((_, t) => (mask[b]![t] === 0 ? [] : [{ row: b, after: t, id: 0 }])),
@@ -156,40 +170,56 @@ async function compareForward(
   const laidOut = sequenceBatch(config, sequences, everywhere);
   const rows = comparePositions(file, laidOut, sequences);
   const { batch } = laidOut;
-  const { graph, logits, imageEmbeddings } = logProbGraph(config, batch.visionKind, model.weights);
-  const outputs = {
-    ...(file.has('logits') ? { logits } : {}),
-    ...(imageEmbeddings && file.has('image_embeds') ? { image_embeds: imageEmbeddings } : {}),
-  };
-  if (Object.keys(outputs).length === 0) return rows;
-  const wanted = Object.keys(outputs).join('+');
-  const key = `parity:${batch.visionKind}:${wanted}:${JSON.stringify(config)}:${model.weights.layoutKey}`;
-  const program = await Program.compile(source, graph, outputs, { key });
-  const feeds = Object.fromEntries(
-    program.feeds.map(({ name }) => [name, batch.feeds[name] ?? model.weights.tensor(name)] as const),
-  );
-  const got = await program.run(feeds, { signal });
-  await program.release();
-  if (got['image_embeds']) {
+  if (!file.has('logits') && !file.has('image_embeds')) return rows;
+  const got = await forwardValues(source, model, batch, signal);
+  if (got.imageEmbeddings && file.has('image_embeds')) {
     const { inverseIndex } = visionLayout(
       images.map(({ grid }) => grid),
       config,
     );
-    rows.push(compareRows(file, 'image_embeds', got['image_embeds'], inverseIndex));
+    rows.push(compareRows(file, 'image_embeds', got.imageEmbeddings, inverseIndex));
   }
-  if (got['logits']) {
+  if (file.has('logits')) {
     const vocabulary = config.text.vocabSize;
     checkSize(file, 'logits', ids.length * batch.shape[1] * vocabulary);
     const want = file.readFloat32('logits').data;
+    const values = got.logits.data as Float32Array;
     const difference = new LargestDifference();
     everywhere.forEach(({ row, after }, n) => {
       const at = (row * batch.shape[1] + after) * vocabulary;
-      const values = got['logits']!.data as Float32Array;
       for (let v = 0; v < vocabulary; v++) difference.add(values[n * vocabulary + v]!, want[at + v]!);
     });
     rows.push(difference.row('logits', PARITY_TOLERANCE.logits));
   }
   return rows;
+}
+
+/** Logits of the labelled rows [N, V], and image embeddings in window order [M, C]. */
+async function forwardValues(
+  source: SessionSource,
+  { config, weights, execution }: TrainingModel,
+  { feeds, visionKind }: Batch,
+  signal: AbortSignal | undefined,
+): Promise<{ readonly logits: HostTensor; readonly imageEmbeddings: HostTensor | null }> {
+  if (execution === 'layered') {
+    const layered = new LayeredModel(source, config, weights);
+    try {
+      return await layered.forward(feeds, visionKind, { signal });
+    } finally {
+      await layered.release();
+    }
+  }
+  const { graph, logits, imageEmbeddings } = logProbGraph(config, visionKind, weights);
+  const outputs = { logits, ...(imageEmbeddings && { image_embeds: imageEmbeddings }) };
+  const key = `parity:${visionKind}:${JSON.stringify(config)}:${weights.layoutKey}`;
+  const program = await Program.compile(source, graph, outputs, { key });
+  try {
+    const all = program.feeds.map(({ name }) => [name, feeds[name] ?? weights.tensor(name)] as const);
+    const got = await program.run(Object.fromEntries(all), { signal });
+    return { logits: got['logits']!, imageEmbeddings: got['image_embeds'] ?? null };
+  } finally {
+    await program.release();
+  }
 }
 
 function comparePositions(file: SafetensorsFile, { positions }: SequenceBatch, { mask }: Sequences): ParityRow[] {
@@ -229,14 +259,31 @@ function compareRows(file: SafetensorsFile, name: 'image_embeds', got: HostTenso
   return difference.row(name, PARITY_TOLERANCE[name]);
 }
 
-function compareLoss(got: number, want: number): ParityRow {
-  return row(
-    'loss',
-    'relative difference',
-    Math.abs(got - want) / Math.abs(want),
-    PARITY_TOLERANCE.loss,
-    Math.abs(want),
-  );
+/** The loss, which is the mean over the labels, and its gradients. */
+async function compareLoss(
+  model: TrainingModel,
+  file: SafetensorsFile,
+  gradientsPath: string | undefined,
+  sequences: Sequences,
+  labelled: readonly Target[],
+  signal: AbortSignal | undefined,
+): Promise<ParityRow[]> {
+  const { batch } = sequenceBatch(model.config, sequences, labelled);
+  const count = batch.targets.length;
+  const lossRow = (got: number): ParityRow[] => {
+    if (!file.has('loss')) return [];
+    const want = numbersOf(file, 'loss')[0]!;
+    const scale = Math.abs(want);
+    return [row('loss', 'relative difference', Math.abs(got - want) / scale, PARITY_TOLERANCE.loss, scale)];
+  };
+  if (gradientsPath === undefined) {
+    const logProbs = await model.logProbs(batch, signal);
+    return lossRow(-logProbs.reduce((sum, each) => sum + each, 0) / count);
+  }
+  const gradients = model.store.buffer();
+  const weight = float32([count], new Float32Array(count).fill(1 / count));
+  const { loss } = await model.lossAndGradients(batch, WEIGHTED_NLL, { weight }, gradients, { signal });
+  return [...lossRow(loss), ...compareGradients(openSafetensors(gradientsPath), model, gradients)];
 }
 
 function compareGradients(file: SafetensorsFile, model: TrainingModel, gradients: Float32Array): ParityRow[] {
@@ -268,7 +315,6 @@ function trainedName(stored: string): string {
 
 async function compareGenerated(
   source: SessionSource,
-  config: Qwen25VLConfig,
   model: TrainingModel,
   file: SafetensorsFile,
   { ids, mask, images }: Sequences,
@@ -276,6 +322,7 @@ async function compareGenerated(
 ): Promise<ParityRow> {
   const [rows, count] = tensorShape(file, 'generated') as [number, number];
   if (rows !== ids.length) throw invalid(file, `generated has ${rows} rows, input_ids ${ids.length}`);
+  const { config, weights, execution } = model;
   const want = numbersOf(file, 'generated');
   const merge = config.vision.spatialMergeSize ** 2;
   let image = 0;
@@ -289,7 +336,7 @@ async function compareGenerated(
     }
     return { inputIds: Int32Array.from(real), images: own, seed: 0 };
   });
-  const generator = createGenerator(source, config, model.weights);
+  const generator = createGenerator(source, config, weights, { execution });
   try {
     const completions = await generator.generate(
       requests,

@@ -21,9 +21,9 @@ export interface SegmentValues {
 export interface Segment {
   /** What graphs of this kind have in common; equal kinds over equally stored weights share a session. */
   readonly kind: string;
-  /** Weights that begin with `built` in the graph begin with `fed` in the model. */
   /** Whether its sessions keep their memory from run to run, for pieces that run for every token. @default false */
   readonly keepsMemory?: boolean;
+  /** Weights that begin with `built` in the graph begin with `fed` in the model. */
   readonly layer?: { readonly built: string; readonly fed: string };
   build(graph: ModelGraph): SegmentValues;
 }

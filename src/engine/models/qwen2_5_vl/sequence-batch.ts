@@ -1,6 +1,9 @@
 /**
  * Whole sequences as feeds of the training graph, laid out as another implementation pads them: every real token may be
  * a target, wherever it stands and wherever images stand. `buildBatch` is for training; this is for comparing.
+ *
+ * Padding computes what it does in transformers with eager attention: it attends to the real tokens before it, and to all
+ * places alike where there are none. So a row that is padded on the left may have its first token for a label.
  */
 import type { ImagePatches } from '../../generate/types.ts';
 import { usesOf } from '../../ops/gather-rows.ts';
@@ -44,8 +47,8 @@ export function sequenceBatch(config: Qwen25VLConfig, sequences: Sequences, targ
   const half = config.text.headDim / 2;
   const grids = images.map(({ grid }) => grid);
   const positions = mropePositions(rows, mask, grids, config);
-  const { cos, sin } = mropeCosSin(positions.positions, config);
   const layout = images.length > 0 ? visionLayout(grids, config) : null;
+  const { cos, sin } = mropeCosSin(layout ? positions.positions : runningPlaces(rows.length, tokens), config);
   const units = layout?.inverseIndex.length ?? 0;
 
   const ids = new Int32Array(size);
@@ -56,11 +59,9 @@ export function sequenceBatch(config: Qwen25VLConfig, sequences: Sequences, targ
   rows.forEach((row, b) => {
     for (let t = 0; t < tokens; t++) {
       const at = b * tokens + t;
-      bias[at * tokens + t] = 0;
-      if (mask[b]![t] === 0) continue;
       ids[at] = row[t]!;
-      for (let s = 0; s < t; s++) if (mask[b]![s] !== 0) bias[at * tokens + s] = 0;
-      if (row[t] !== config.imageTokenId) continue;
+      for (let s = 0; s <= t; s++) if (mask[b]![s] !== 0) bias[at * tokens + s] = 0;
+      if (mask[b]![t] === 0 || row[t] !== config.imageTokenId) continue;
       isText[at] = 0;
       slot[at] = layout!.inverseIndex[unit++]!;
     }
@@ -97,4 +98,12 @@ export function sequenceBatch(config: Qwen25VLConfig, sequences: Sequences, targ
     shape: [rows.length, tokens],
   };
   return { batch, positions };
+}
+
+/**
+ * Positions [3, B, T] of a batch without images as transformers takes them, padding counted. Real tokens attend as at their own
+ * positions, which differ by the same number for all of a row; padding that predicts does not.
+ */
+function runningPlaces(batch: number, tokens: number): Int32Array {
+  return Int32Array.from({ length: 3 * batch * tokens }, (_, i) => i % tokens);
 }
