@@ -5,6 +5,7 @@ import { readEvalData } from '../../src/artifacts/eval-data.ts';
 import type { EvalRow } from '../../src/artifacts/types.ts';
 import { loadImage } from '../../src/engine/image/load-image.ts';
 import { checkModel, weightsText } from '../../src/engine/models/qwen2_5_vl/check-model.ts';
+import { withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import { processImage } from '../../src/engine/models/qwen2_5_vl/image-processor.ts';
 import { IMAGE_MARKER } from '../../src/engine/models/qwen2_5_vl/processor.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
@@ -16,9 +17,11 @@ import { importOutputs, listsOfResults } from './imported-outputs.ts';
 import { planItems, readTestSets } from './items.ts';
 import type { EvalOptions } from './options.ts';
 import { originOfAnswers } from './origin.ts';
+import { rulesOf } from './rules.ts';
 
 export async function checkEval(context: CheckContext<EvalOptions>): Promise<void> {
   const { model, data, prompts, modes } = context.options;
+  const { minPixels, maxPixels } = rulesOf(context.options as EvalOptions);
   const checked = model && (await checkModel(model.path));
   if (checked) context.found(weightsText(checked.weights));
   checkSimilarity(context);
@@ -32,7 +35,8 @@ export async function checkEval(context: CheckContext<EvalOptions>): Promise<voi
       if (modes.includes('closed') && row.options.length > 0) checkScoring(row, place);
       const image = await loadImage(path.join(artifact.path, row.image));
       if (!checked) return;
-      const processed = processImage(image, checked.processor.images);
+      const budget = { minPixels: minPixels ?? undefined, maxPixels: maxPixels ?? undefined };
+      const processed = processImage(image, withPixelBudget(checked.processor.images, budget));
       for (const mode of modes) {
         const text = renderPrompt(promptOf(prompts, mode), { question: row.question, options: row.options });
         const messages = [{ role: 'user' as const, content: `${IMAGE_MARKER}${text}` }];

@@ -2,19 +2,19 @@
 import path from 'node:path';
 import { readSftData } from '../../src/artifacts/rows.ts';
 import { checkModel, weightsText } from '../../src/engine/models/qwen2_5_vl/check-model.ts';
-import { ImageCache, withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
+import { ImageCache } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { checkRows } from '../../src/run/check-rows.ts';
 import type { CheckContext } from '../../src/run/stage-api.ts';
 import { checkTrainingMemory } from '../memory-check.ts';
-import { encodeExample } from './examples.ts';
+import { encodeExample, pixelBudget } from './examples.ts';
 import type { SftOptions } from './options.ts';
 
 /** Images are looked at once, so none need to be kept. */
 const CACHE_BYTES = 16 * 2 ** 20;
 
 export async function checkSft(context: CheckContext<SftOptions>): Promise<void> {
-  const { model, data, maxTokens, minPixels, maxPixels } = context.options;
+  const { model, data, maxTokens } = context.options;
   const checked = model && (await checkModel(model.path));
   if (checked) {
     context.found(weightsText(checked.weights));
@@ -29,9 +29,7 @@ export async function checkSft(context: CheckContext<SftOptions>): Promise<void>
   }
   if (!checked) return;
   const { processor } = checked;
-  const images = new ImageCache(withPixelBudget(processor.images, { minPixels, maxPixels }), {
-    maxBytes: CACHE_BYTES,
-  });
+  const images = new ImageCache(processor.images, { budget: pixelBudget(context.options), maxBytes: CACHE_BYTES });
   let longest = 0;
   const isRight = await checkRows(context, rows, 'chats', async (row, index) => {
     try {

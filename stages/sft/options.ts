@@ -104,11 +104,11 @@ export interface SftOptions {
     targetModules?: string | string[];
   };
   /**
-   * Smallest area of a resized image in pixels; the model folder's by default.
+   * Images of a smaller area in pixels are scaled up to it, cutting sides to whole pixels, before the model folder's own resize. Default: they are not.
    */
   minPixels?: number;
   /**
-   * Largest area of a resized image in pixels; the model folder's by default.
+   * Images of a larger area in pixels are scaled down to it, cutting sides to whole pixels, before the model folder's own resize. Default: they are not.
    */
   maxPixels?: number;
   /**

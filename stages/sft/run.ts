@@ -1,7 +1,7 @@
 /** Fine-tuning from the first chat to the saved model; the loop itself is src/engine/recipes/supervised.ts. */
 import { trainingOf } from '../../src/engine/adapters/choice.ts';
 import { estimateMemory } from '../../src/engine/models/qwen2_5_vl/estimate.ts';
-import { ImageCache, withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
+import { ImageCache } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import { openTrainingModel } from '../../src/engine/models/qwen2_5_vl/open-training-model.ts';
 import type { Processor } from '../../src/engine/models/qwen2_5_vl/processor.ts';
 import { type MemoryKnobs, requireMemory } from '../../src/engine/models/qwen2_5_vl/require-memory.ts';
@@ -9,7 +9,15 @@ import { AdamW } from '../../src/engine/optim/adamw.ts';
 import { type PlannedBatch, trainSupervised } from '../../src/engine/recipes/supervised.ts';
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import type { StageContext, StageResult } from '../../src/run/stage-api.ts';
-import { type Example, largestBatch, microBatchesOf, planBatch, readExamples, stepsPerEpoch } from './examples.ts';
+import {
+  type Example,
+  largestBatch,
+  microBatchesOf,
+  pixelBudget,
+  planBatch,
+  readExamples,
+  stepsPerEpoch,
+} from './examples.ts';
 import type { SftOptions } from './options.ts';
 import { BestModel, validationLoss } from './validation.ts';
 
@@ -23,7 +31,7 @@ export async function runSft(context: StageContext<SftOptions>): Promise<StageRe
   );
   const optimizer = await AdamW.create(source, model.store, { weightDecay: options.weightDecay });
   try {
-    const cache = new ImageCache(withPixelBudget(processor.images, options));
+    const cache = new ImageCache(processor.images, { budget: pixelBudget(options) });
     const examples = await readExamples(options.data.path, processor, cache, {
       maxTokens: options.maxTokens,
       signal,
@@ -104,7 +112,7 @@ export async function runSft(context: StageContext<SftOptions>): Promise<StageRe
 async function heldOut(context: StageContext<SftOptions>, processor: Processor): Promise<PlannedBatch[] | null> {
   const { options, signal } = context;
   if (options.validation === undefined) return null;
-  const cache = new ImageCache(withPixelBudget(processor.images, options));
+  const cache = new ImageCache(processor.images, { budget: pixelBudget(options) });
   const { maxTokens, microBatchSize } = options;
   const chats = await readExamples(options.validation.path, processor, cache, { maxTokens, signal, onRead: () => {} });
   return Array.from({ length: Math.ceil(chats.length / microBatchSize) }, (_, i) =>

@@ -7,7 +7,7 @@ import type { SftOptions } from './options.ts';
 export const sftStage = defineStage<SftOptions>({
   kind: 'sft',
   summary: 'Fine-tunes a model on chats about images.',
-  version: 1,
+  version: 2,
   schema: loadStageSchema(import.meta.url),
   outputs: { model: { type: 'checkpoint', description: 'the fine-tuned model with the tokenizer of the first' } },
   metrics: ['loss', 'finalLoss', 'steps', 'validationLoss'],

@@ -2,7 +2,7 @@
 import path from 'node:path';
 import type { TripletRow } from '../../src/artifacts/types.ts';
 import { checkModel, weightsText } from '../../src/engine/models/qwen2_5_vl/check-model.ts';
-import { ImageCache, withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
+import { ImageCache } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { methodSwitches } from '../../src/methods/presets.ts';
 import { type RewardRule, scoreResponse } from '../../src/methods/reward.ts';
@@ -12,12 +12,12 @@ import { checkTrainingMemory } from '../memory-check.ts';
 import type { TapoOptions } from './options.ts';
 import { type QuestionMaker, questionOf, readTriplets } from './questions.ts';
 import { loadRewardFunction, openRewardFunction } from './reward-function.ts';
-import { resolveSettings } from './settings.ts';
+import { pixelBudget, resolveSettings } from './settings.ts';
 
 const CACHE_BYTES = 64 * 2 ** 20;
 
 export async function checkTapo(context: CheckContext<TapoOptions>): Promise<void> {
-  const { model, data, prompt, minPixels, maxPixels, set, rewardRule, reward } = context.options;
+  const { model, data, prompt, set, rewardRule, reward } = context.options;
   const settings = resolveSettings(context.options as TapoOptions);
   const { rewardRule: rule } = methodSwitches(set, { ...(rewardRule && { rewardRule }) });
   const checked = model && (await checkModel(model.path));
@@ -35,9 +35,8 @@ export async function checkTapo(context: CheckContext<TapoOptions>): Promise<voi
   let maker: QuestionMaker | undefined;
   if (checked) {
     const { processor } = checked;
-    const imageSettings = withPixelBudget(processor.images, { minPixels, maxPixels });
-    const images = new ImageCache(imageSettings, { maxBytes: CACHE_BYTES });
-    maker = { folder: data.path, prompt, settings, processor, imageSettings, images, seed: 0, totalSteps: 1 };
+    const images = new ImageCache(processor.images, { budget: pixelBudget(settings), maxBytes: CACHE_BYTES });
+    maker = { folder: data.path, prompt, settings, processor, images, seed: 0, totalSteps: 1 };
   }
   let longest = 0;
   const isRight = await checkRows(context, rows, 'triplets', async (row) => {

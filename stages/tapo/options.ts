@@ -312,11 +312,11 @@ export interface TapoOptions {
    */
   generationBatch: number;
   /**
-   * Smallest area of a resized image in pixels. By preset: fine-r1 200704, else the model folder's.
+   * Images of a smaller area in pixels are scaled up to it, cutting sides to whole pixels, before the model folder's own resize. By preset: fine-r1 200704, else they are not.
    */
   minPixels?: number;
   /**
-   * Largest area of a resized image in pixels. By preset: fine-r1 1003520, else the model folder's.
+   * Images of a larger area in pixels are scaled down to it, cutting sides to whole pixels, before the model folder's own resize. By preset: fine-r1 1003520, else they are not.
    */
   maxPixels?: number;
   /**

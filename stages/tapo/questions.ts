@@ -5,7 +5,7 @@ import type { TripletRow } from '../../src/artifacts/types.ts';
 import { needsNegative } from '../../src/engine/loss/tapo.ts';
 import { addDiffusionNoise, maskPatches } from '../../src/engine/models/qwen2_5_vl/distortions.ts';
 import type { ImageCache } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
-import type { ImageSettings, ProcessedImage } from '../../src/engine/models/qwen2_5_vl/image-processor.ts';
+import type { ProcessedImage } from '../../src/engine/models/qwen2_5_vl/image-processor.ts';
 import { IMAGE_MARKER, type Processor } from '../../src/engine/models/qwen2_5_vl/processor.ts';
 import { RandomStream } from '../../src/engine/random.ts';
 import type { Draw, Prompt, Question } from '../../src/engine/recipes/tapo.ts';
@@ -38,7 +38,6 @@ export interface QuestionMaker {
   readonly prompt: TapoOptions['prompt'];
   readonly settings: Pick<ResolvedSettings, 'views' | 'maskedShare' | 'noise' | 'loss'>;
   readonly processor: Processor;
-  readonly imageSettings: ImageSettings;
   readonly images: ImageCache;
   readonly seed: number;
   readonly totalSteps: number;
@@ -50,7 +49,7 @@ export interface QuestionMaker {
  * @throws IMAGE_UNREADABLE and others, naming the row
  */
 export async function questionOf(row: TripletRow, draw: Draw, maker: QuestionMaker): Promise<TripletQuestion> {
-  const { folder, settings, processor, images, imageSettings, seed, totalSteps } = maker;
+  const { folder, settings, processor, images, seed, totalSteps } = maker;
   const { question, options = [] } = row;
   const text = renderPrompt(promptOf(maker.prompt, options.length > 0 ? 'closed' : 'rl'), { question, options });
   const promptFor = (image: ProcessedImage): Prompt => {
@@ -68,7 +67,7 @@ export async function questionOf(row: TripletRow, draw: Draw, maker: QuestionMak
           return load(row.positive);
         case 'noise': {
           const strength = noiseStrength(draw.step, totalSteps, settings.noise);
-          return addDiffusionNoise(anchor, imageSettings, strength, random('noise'));
+          return addDiffusionNoise(anchor, processor.images, strength, random('noise'));
         }
         case 'none':
           return null;
@@ -79,7 +78,7 @@ export async function questionOf(row: TripletRow, draw: Draw, maker: QuestionMak
     const negativeImage = async () => {
       if (!needsNegative(settings.loss)) return null;
       return settings.views.negative === 'masked'
-        ? maskPatches(anchor, imageSettings, settings.maskedShare, random('mask'))
+        ? maskPatches(anchor, processor.images, settings.maskedShare, random('mask'))
         : load(row.negative);
     };
     const [positive, negative] = [await positiveImage(), await negativeImage()];

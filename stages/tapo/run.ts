@@ -1,7 +1,7 @@
 /** Reinforcement from the first question to the saved model; the algorithm is src/engine/recipes/tapo.ts. */
 import { trainingOf } from '../../src/engine/adapters/choice.ts';
 import { createGenerator } from '../../src/engine/models/qwen2_5_vl/generator.ts';
-import { ImageCache, withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
+import { ImageCache } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import { openTrainingModel } from '../../src/engine/models/qwen2_5_vl/open-training-model.ts';
 import { AdamW } from '../../src/engine/optim/adamw.ts';
 import { type Score, type TapoTask, trainTapo } from '../../src/engine/recipes/tapo.ts';
@@ -14,7 +14,7 @@ import { curveValues, describeRun, gatherSamples, keepSamples } from './log.ts';
 import type { TapoOptions } from './options.ts';
 import { questionOf, readTriplets, type TripletQuestion } from './questions.ts';
 import { openRewardFunction } from './reward-function.ts';
-import { advantagesOf, filterOf, type ResolvedSettings, resolveSettings } from './settings.ts';
+import { advantagesOf, filterOf, pixelBudget, type ResolvedSettings, resolveSettings } from './settings.ts';
 import { switchesOf } from './switches.ts';
 
 /** A reference policy has nothing to train. */
@@ -40,15 +40,12 @@ export async function runTapo(context: StageContext<TapoOptions>): Promise<Stage
   try {
     const switches = switchesOf(options);
     const totalSteps = stepsFor(settings, rows.length);
-    const budget = { minPixels: settings.minPixels ?? undefined, maxPixels: settings.maxPixels ?? undefined };
-    const imageSettings = withPixelBudget(processor.images, budget);
     const maker = {
       folder: options.data.path,
       prompt: options.prompt,
       settings,
       processor,
-      imageSettings,
-      images: new ImageCache(imageSettings),
+      images: new ImageCache(processor.images, { budget: pixelBudget(settings) }),
       seed,
       totalSteps,
     };

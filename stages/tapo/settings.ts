@@ -1,4 +1,5 @@
 /** The options of the stage with those of the preset where they are not given, as the recipe takes them. */
+import type { PixelBudget } from '../../src/engine/models/qwen2_5_vl/image-processor.ts';
 import type { LossTerms } from '../../src/engine/recipes/tapo.ts';
 import { groupNormalisedAdvantages, leaveOneOutAdvantages, whitenedAdvantages } from '../../src/methods/advantages.ts';
 import type { GroupFilter } from '../../src/methods/group-filter.ts';
@@ -63,6 +64,11 @@ export function resolveSettings(options: TapoOptions): ResolvedSettings {
     imitateAbove: typeof options.imitation === 'object' ? (options.imitation?.accuracyAbove ?? 0.1) : 0.1,
     length: options.steps !== undefined ? { steps: options.steps } : epochs === null ? null : { epochs },
   };
+}
+
+/** Images are read as by the trainer of Fine-R1's second stage. */
+export function pixelBudget({ minPixels, maxPixels }: Pick<ResolvedSettings, 'minPixels' | 'maxPixels'>): PixelBudget {
+  return { minPixels: minPixels ?? undefined, maxPixels: maxPixels ?? undefined };
 }
 
 function lossTerms(

@@ -33,7 +33,7 @@ export async function loadImage(source: string | Uint8Array, name?: string): Pro
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
     throw new Fr1Error('IMAGE_UNREADABLE', `${label} cannot be read as an image: ${reason}`, {
-      hint: 'replace the file or remove its row; PNG, JPEG, WebP, GIF, TIFF, AVIF and SVG are read',
+      hint: 'replace the file or remove its row; PNG, JPEG, WebP, GIF, TIFF, AVIF and SVG are read, up to 40 million pixels',
       cause,
     });
   }

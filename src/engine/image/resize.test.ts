@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { RandomStream } from '../random.ts';
 import type { RgbImage } from './load-image.ts';
-import { resizeBicubic, resizeBilinear } from './resize.ts';
+import { resizeBicubic, resizeBicubicAsPillow, resizeBilinear } from './resize.ts';
 
 function image(width: number, height: number, value: (x: number, y: number, channel: number) => number): RgbImage {
   const data = new Uint8Array(width * height * 3);
@@ -76,5 +76,22 @@ describe('resizeBilinear()', () => {
   it('gives what torch 2.11 gives for uint8, antialiased', () => {
     const source = image(9, 6, (x, y, channel) => (x * 37 + y * 91 + channel * 50 + x * y * 13) % 256);
     expect([...resizeBilinear(source, 3, 4).data]).toEqual(EXPECTED_BILINEAR);
+  });
+});
+
+const EXPECTED_PILLOW = [
+  91, 129, 147, 137, 141, 149, 140, 145, 133, 128, 110, 97, 135, 139, 113, 148, 131, 113, 142, 104, 141, 123, 136, 133,
+  118, 177, 125, 150, 108, 147, 123, 133, 134, 146, 94, 150,
+];
+const EXPECTED_PILLOW_ROW = [
+  0, 43, 93, 12, 62, 111, 40, 90, 143, 65, 114, 178, 90, 149, 204, 119, 179, 238, 154, 204, 254, 180, 248, 82, 217, 158,
+  15, 217, 1, 61, 34, 28, 96, 0, 70, 127, 32, 96, 145,
+];
+
+describe('resizeBicubicAsPillow()', () => {
+  it('gives what Pillow 13 gives, smaller and larger', () => {
+    const source = image(9, 6, (x, y, channel) => (x * 37 + y * 91 + channel * 50 + x * y * 13) % 256);
+    expect([...resizeBicubicAsPillow(source, 3, 4).data]).toEqual(EXPECTED_PILLOW);
+    expect([...resizeBicubicAsPillow(source, 8, 13).data.subarray(0, 39)]).toEqual(EXPECTED_PILLOW_ROW);
   });
 });

@@ -1,8 +1,10 @@
 /**
- * Antialiased resizing of 8-bit images in integers, bit for bit as PyTorch does it for uint8 tensors: first along
- * rows, then along columns, each pass rounded to 8 bits, weights as 16-bit fixed point.
+ * Antialiased resizing of 8-bit images in integers, bit for bit as PyTorch does it for uint8 tensors, or as Pillow does:
+ * first along rows, then along columns, each pass rounded to 8 bits, weights as fixed point of 16 bits or with 22 bits of
+ * fraction.
  *
  * @see PyTorch, `torch.nn.functional.interpolate(mode='bicubic', antialias=True)` on uint8
+ * @see Pillow, `Image.resize` with `Resampling.BICUBIC`, the default
  * @see Keys 1981, "Cubic convolution interpolation for digital image processing" (a = -0.5)
  */
 import { Fr1Error } from '../../errors/fr1-error.ts';
@@ -16,7 +18,7 @@ interface Taps {
   readonly starts: Int32Array;
   readonly counts: Int32Array;
   /** `width` weights per output position, unused ones 0. */
-  readonly weights: Int16Array;
+  readonly weights: Int32Array;
   readonly width: number;
   /** Fraction bits of the weights. */
   readonly precision: number;
@@ -40,6 +42,9 @@ const CUBIC: Kernel = {
   },
 };
 
+/** Fraction bits of Pillow's weights. */
+const PILLOW_PRECISION = 22;
+
 const TRIANGLE: Kernel = { support: 1, weight: (distance) => Math.max(0, 1 - Math.abs(distance)) };
 
 /** @throws SHAPE_MISMATCH for a size that is no whole number above 0 */
@@ -47,21 +52,33 @@ export function resizeBicubic(image: RgbImage, height: number, width: number): R
   return resize(image, height, width, CUBIC);
 }
 
+/** What `Image.resize` of Pillow gives. @throws SHAPE_MISMATCH for a size that is no whole number above 0 */
+export function resizeBicubicAsPillow(image: RgbImage, height: number, width: number): RgbImage {
+  return resize(image, height, width, CUBIC, PILLOW_PRECISION);
+}
+
 /** @throws SHAPE_MISMATCH for a size that is no whole number above 0 */
 export function resizeBilinear(image: RgbImage, height: number, width: number): RgbImage {
   return resize(image, height, width, TRIANGLE);
 }
 
-function resize(image: RgbImage, height: number, width: number, kernel: Kernel): RgbImage {
+function resize(image: RgbImage, height: number, width: number, kernel: Kernel, precision?: number): RgbImage {
   if (!Number.isSafeInteger(height) || !Number.isSafeInteger(width) || height < 1 || width < 1) {
     throw new Fr1Error('SHAPE_MISMATCH', `an image cannot be resized to ${height} x ${width} pixels`);
   }
-  const narrowed = width === image.width ? image : resizeRows(image, width, kernel);
-  return height === image.height ? narrowed : resizeColumns(narrowed, height, kernel);
+  const narrowed =
+    width === image.width ? image : resizeRows(image, width, taps(image.width, width, kernel, precision));
+  return height === image.height
+    ? narrowed
+    : resizeColumns(narrowed, height, taps(image.height, height, kernel, precision));
 }
 
-/** Shrinking widens the kernel by the scale, so that every input pixel counts. */
-function taps(inputSize: number, outputSize: number, kernel: Kernel): Taps {
+/**
+ * Shrinking widens the kernel by the scale, so that every input pixel counts.
+ *
+ * @param fixedPrecision fraction bits of the weights. @default as many as leave the largest weight within 16 bits
+ */
+function taps(inputSize: number, outputSize: number, kernel: Kernel, fixedPrecision?: number): Taps {
   const scale = inputSize / outputSize;
   const stretch = Math.max(scale, 1);
   const support = kernel.support * stretch;
@@ -87,19 +104,27 @@ function taps(inputSize: number, outputSize: number, kernel: Kernel): Taps {
     starts[i] = start;
     counts[i] = count;
   }
-  // As many fraction bits as leave the largest weight within 16 bits.
+  const precision = fixedPrecision ?? precisionFor(largest);
+  const weights = Int32Array.from(real, (weight) => Math.trunc(weight * 2 ** precision + (weight < 0 ? -0.5 : 0.5)));
+  return { starts, counts, weights, width, precision };
+}
+
+/** As many fraction bits as leave the largest weight within 16 bits. */
+function precisionFor(largest: number): number {
   let precision = 0;
   while (precision < 22 && Math.trunc(0.5 + largest * 2 ** (precision + 1)) < 1 << 15) precision++;
-  const weights = Int16Array.from(real, (weight) => Math.trunc(weight * 2 ** precision + (weight < 0 ? -0.5 : 0.5)));
-  return { starts, counts, weights, width, precision };
+  return precision;
 }
 
 function clamp8(value: number): number {
   return Math.max(0, Math.min(255, value));
 }
 
-function resizeRows(image: RgbImage, width: number, kernel: Kernel): RgbImage {
-  const { starts, counts, weights, width: stride, precision } = taps(image.width, width, kernel);
+function resizeRows(
+  image: RgbImage,
+  width: number,
+  { starts, counts, weights, width: stride, precision }: Taps,
+): RgbImage {
   const { data: source, height } = image;
   const target = new Uint8Array(width * height * CHANNELS);
   const half = 1 << (precision - 1);
@@ -126,8 +151,11 @@ function resizeRows(image: RgbImage, width: number, kernel: Kernel): RgbImage {
   return { width, height, data: target };
 }
 
-function resizeColumns(image: RgbImage, height: number, kernel: Kernel): RgbImage {
-  const { starts, counts, weights, width: stride, precision } = taps(image.height, height, kernel);
+function resizeColumns(
+  image: RgbImage,
+  height: number,
+  { starts, counts, weights, width: stride, precision }: Taps,
+): RgbImage {
   const { data: source, width } = image;
   const rowLength = width * CHANNELS;
   const target = new Uint8Array(rowLength * height);

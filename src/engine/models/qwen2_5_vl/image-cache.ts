@@ -1,13 +1,21 @@
 /** Image files as patches, decoded once and kept while they fit into a memory budget. */
 import { loadImage } from '../../image/load-image.ts';
-import { type ImageSettings, type ProcessedImage, processImage } from './image-processor.ts';
+import {
+  fitBudget,
+  type ImageSettings,
+  type PixelBudget,
+  type ProcessedImage,
+  processImage,
+} from './image-processor.ts';
 
 export interface ImageCacheOptions {
+  /** What images are fitted into before the model's own resize. @default as they are */
+  readonly budget?: PixelBudget;
   /** Images that no longer fit are decoded anew on every use. @default 1 GiB */
   readonly maxBytes?: number;
 }
 
-/** The settings of a model folder with another pixel budget. */
+/** The settings of a model folder with another pixel budget, for a single resize. */
 export function withPixelBudget(
   settings: ImageSettings,
   { minPixels, maxPixels }: { readonly minPixels?: number | undefined; readonly maxPixels?: number | undefined },
@@ -18,11 +26,15 @@ export function withPixelBudget(
 export class ImageCache {
   readonly #settings: ImageSettings;
   readonly #kept = new Map<string, Promise<ProcessedImage>>();
+  readonly #budget: PixelBudget | undefined;
   readonly #maxBytes: number;
   #bytes = 0;
 
   constructor(settings: ImageSettings, options: ImageCacheOptions = {}) {
-    this.#settings = settings;
+    const { budget } = options;
+    // What the budget allows is not made smaller again.
+    this.#settings = { ...settings, maxPixels: Math.max(settings.maxPixels, budget?.maxPixels ?? 0) };
+    this.#budget = budget;
     this.#maxBytes = options.maxBytes ?? 1024 ** 3;
   }
 
@@ -34,7 +46,7 @@ export class ImageCache {
   load(path: string): Promise<ProcessedImage> {
     const kept = this.#kept.get(path);
     if (kept) return kept;
-    const loading = loadImage(path).then((image) => processImage(image, this.#settings));
+    const loading = this.#read(path);
     this.#kept.set(path, loading);
     loading.then(
       ({ pixels }) => {
@@ -44,5 +56,10 @@ export class ImageCache {
       () => this.#kept.delete(path),
     );
     return loading;
+  }
+
+  async #read(path: string): Promise<ProcessedImage> {
+    const image = await loadImage(path);
+    return processImage(this.#budget ? fitBudget(image, this.#budget) : image, this.#settings);
   }
 }

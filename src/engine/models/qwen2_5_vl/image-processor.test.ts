@@ -3,7 +3,14 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { loadImage } from '../../image/load-image.ts';
 import { openSafetensors } from '../../weights/safetensors.ts';
-import { imageGrid, parseImageSettings, processImage, smartResize } from './image-processor.ts';
+import {
+  budgetedSize,
+  fitBudget,
+  imageGrid,
+  parseImageSettings,
+  processImage,
+  smartResize,
+} from './image-processor.ts';
 
 const fixture = (name: string) =>
   fileURLToPath(new URL(`../../../../test/fixtures/image_processing/${name}`, import.meta.url));
@@ -55,6 +62,54 @@ describe('smartResize()', () => {
       expect.objectContaining({ code: 'IMAGE_UNREADABLE' }),
     );
     expect(() => smartResize(0, 10, 28, 3136, 12845056)).toThrow(expect.objectContaining({ code: 'IMAGE_UNREADABLE' }));
+  });
+});
+
+/** Pixel budgets of Fine-R1's two trainers; only the first stretches narrow images. */
+const BUDGETS = {
+  sft: { minPixels: 1024, maxPixels: 589_824, stretchesNarrow: true },
+  tapo: { minPixels: 200_704, maxPixels: 1_003_520 },
+};
+
+describe('budgetedSize()', () => {
+  // Worked out in Python by the rules of both trainers, then transformers' smart_resize.
+  it.each([
+    // height, width, trainer -> height, width, rows and columns of patches
+    [800, 1000, 'sft', 686, 858, 48, 62],
+    [767, 767, 'sft', 767, 767, 54, 54],
+    [768, 768, 'sft', 768, 768, 54, 54],
+    [754, 782, 'sft', 754, 782, 54, 56],
+    [20, 20, 'sft', 32, 32, 4, 4],
+    [40, 30, 'sft', 40, 30, 6, 4],
+    [30, 8000, 'sft', 30, 5400, 2, 386],
+    [2000, 5, 'sft', 2000, 28, 142, 2],
+    [20, 6000, 'sft', 28, 5040, 2, 360],
+    [375, 500, 'tapo', 387, 517, 28, 36],
+    [4000, 3000, 'tapo', 1156, 867, 82, 62],
+    [400, 300, 'tapo', 517, 387, 36, 28],
+    [1002, 1002, 'tapo', 1001, 1001, 72, 72],
+    [448, 448, 'tapo', 448, 448, 32, 32],
+  ] as const)('fits %i x %i for %s into %i x %i, which the model cuts into %i x %i', (...example) => {
+    const [height, width, trainer, h, w, rows, columns] = example;
+    const size = budgetedSize(height, width, BUDGETS[trainer]);
+    expect(size).toEqual({ height: h, width: w });
+    const settings = parseImageSettings({ min_pixels: 3136, max_pixels: 12_845_056 });
+    expect(imageGrid(size.height, size.width, settings)).toEqual([1, rows, columns]);
+  });
+
+  it('differs from a single resize into the budget', () => {
+    const single = parseImageSettings({ min_pixels: 1024, max_pixels: 589_824 });
+    expect(imageGrid(800, 1000, single)).toEqual([1, 48, 60]);
+  });
+});
+
+describe('fitBudget()', () => {
+  const source = { width: 40, height: 30, data: new Uint8Array(3600).fill(7) };
+
+  it('resizes to the size of the budget, and leaves an image alone that has none or fits', () => {
+    expect(fitBudget(source, { maxPixels: 300 })).toMatchObject({ width: 20, height: 15 });
+    expect(fitBudget(source, BUDGETS.sft)).toBe(source);
+    expect(fitBudget(source, { stretchesNarrow: true })).toBe(source);
   });
 });
 

@@ -5,7 +5,7 @@
  */
 import { Fr1Error } from '../../../errors/fr1-error.ts';
 import type { RgbImage } from '../../image/load-image.ts';
-import { resizeBicubic } from '../../image/resize.ts';
+import { resizeBicubic, resizeBicubicAsPillow } from '../../image/resize.ts';
 import { isRecord } from './config.ts';
 import type { ImageGrid } from './vision-layout.ts';
 
@@ -132,6 +132,52 @@ export function smartResize(
     return { height: fit(height), width: fit(width) };
   }
   return { height: roundHalfEven(height / factor) * factor, width: roundHalfEven(width / factor) * factor };
+}
+
+/** What a trainer allows images before its model resizes them. */
+export interface PixelBudget {
+  /** Smallest and largest area in pixels. */
+  readonly minPixels?: number | undefined;
+  readonly maxPixels?: number | undefined;
+  /** Whether images that are too small or too narrow for the model are stretched. @default false */
+  readonly stretchesNarrow?: boolean;
+}
+
+/** The model takes images of at most 200 times the other side; wider ones are made so many times as wide. */
+const MOST_NARROW = 180;
+const SMALLEST_SIDE = 28;
+
+/**
+ * Size of an image after the first of two resizes, that of the trainer: both sides are scaled until the area fits, and cut
+ * to whole pixels. The second is the model's own, to whole merge units.
+ *
+ * @see LLaMA-Factory 0.9.4 (fine-tuning of Fine-R1, which stretches) and the trainer of its reinforcement, which does not
+ */
+export function budgetedSize(
+  height: number,
+  width: number,
+  { minPixels, maxPixels, stretchesNarrow = false }: PixelBudget,
+): { height: number; width: number } {
+  let size = { height, width };
+  const scaleTo = (area: number) => {
+    const factor = Math.sqrt(area / (size.width * size.height));
+    const scaled = (side: number) => Math.max(1, Math.trunc(side * factor));
+    size = { height: scaled(size.height), width: scaled(size.width) };
+  };
+  if (maxPixels !== undefined && size.width * size.height > maxPixels) scaleTo(maxPixels);
+  if (minPixels !== undefined && size.width * size.height < minPixels) scaleTo(minPixels);
+  if (!stretchesNarrow) return size;
+  const [h, w] = [Math.max(size.height, SMALLEST_SIDE), Math.max(size.width, SMALLEST_SIDE)];
+  if (w / h > 200) return { height: h, width: h * MOST_NARROW };
+  if (h / w > 200) return { height: w * MOST_NARROW, width: w };
+  return { height: h, width: w };
+}
+
+/** The first resize of {@link budgetedSize}, as Pillow does it; the image itself where the budget sets no bound. */
+export function fitBudget(image: RgbImage, budget: PixelBudget): RgbImage {
+  if (budget.minPixels === undefined && budget.maxPixels === undefined) return image;
+  const { height, width } = budgetedSize(image.height, image.width, budget);
+  return resizeBicubicAsPillow(image, height, width);
 }
 
 /** Patches that an image of the given size is cut into, without touching its pixels. */
