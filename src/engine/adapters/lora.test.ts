@@ -219,6 +219,7 @@ describe('PEFT format', () => {
     [{ peft_type: 'IA3' }, 'ADAPTER_UNREADABLE', 'peft_type is "IA3"'],
     [{ use_dora: true }, 'ADAPTER_UNREADABLE', 'use_dora is true'],
     [{ modules_to_save: ['lm_head'] }, 'ADAPTER_UNREADABLE', 'modules_to_save is ["lm_head"]'],
+    [{ init_lora_weights: 'pissa_niter_16' }, 'ADAPTER_UNREADABLE', 'init_lora_weights is "pissa_niter_16"'],
     [{ lora_alpha: 'much' }, 'ADAPTER_UNREADABLE', 'lora_alpha is "much", not a number'],
     [{ alpha_pattern: { '(': 1 } }, 'ADAPTER_UNREADABLE', '"(" is no regular expression'],
   ])('refuses %j', async (change, code, message) => {

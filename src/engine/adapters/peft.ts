@@ -86,7 +86,12 @@ const PLAIN_LORA: Readonly<Record<string, readonly unknown[]>> = {
   target_parameters: [],
   alora_invocation_tokens: [],
   arrow_config: [],
+  kasa_config: [],
+  monteclora_config: [],
 };
+
+/** Starts that take something out of the base; what is left of the base is not saved with the adapter. */
+const STARTS_THAT_CHANGE_THE_BASE = /^(?:pissa|corda|olora|loftq|lora_ga)/i;
 
 function refuseOtherKinds(config: Readonly<Record<string, unknown>>, path: string): void {
   if (config['peft_type'] !== 'LORA') {
@@ -104,6 +109,16 @@ function refuseOtherKinds(config: Readonly<Record<string, unknown>>, path: strin
       `${path}: ${key} is ${JSON.stringify(value)}; only plain LoRA is computed`,
       {
         hint: 'merge the adapter with PEFT (merge_and_unload) and use the merged model',
+      },
+    );
+  }
+  const start = config['init_lora_weights'];
+  if (typeof start === 'string' && STARTS_THAT_CHANGE_THE_BASE.test(start)) {
+    throw new Fr1Error(
+      'ADAPTER_UNREADABLE',
+      `${path}: init_lora_weights is "${start}", so the adapter belongs to a base that PEFT changed when it was made`,
+      {
+        hint: 'save it again with PEFT as plain LoRA (save_pretrained with path_initial_model_for_weight_conversion), or merge it there',
       },
     );
   }
