@@ -74,6 +74,7 @@ function fakeModel(answer: (shown: string, prompt: string) => string, failAt = N
     stopTokenIds: [0],
     bannedTokenIds: [1],
     sampling: { temperature: 0.3, topP: 0.8, topK: 5, repetitionPenalty: 1.1 },
+    ignoredSampling: [],
     async encode(prompt, image) {
       const shown = decoder.decode(image);
       if (shown === 'broken') throw new Error('not a picture');

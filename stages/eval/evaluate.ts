@@ -37,6 +37,8 @@ export interface EvaluatedModel {
   readonly bannedTokenIds: readonly number[];
   /** How the model answers where the options do not say. */
   readonly sampling: Pick<SamplingOptions, 'temperature' | 'topP' | 'topK' | 'repetitionPenalty'>;
+  /** What its files ask for besides and it does not do, e.g. `num_beams 4`. */
+  readonly ignoredSampling: readonly string[];
   readonly generator: Generator;
 }
 
@@ -112,6 +114,9 @@ async function generateOutputs(
   context.log(
     `decoding: temperature ${temperature}, top-p ${topP}, top-k ${topK || 'all'}, repetition penalty ${repetitionPenalty}`,
   );
+  if (model.ignoredSampling.length > 0) {
+    context.warn(`generation_config.json of the model asks for ${model.ignoredSampling.join(', ')}, which is not done`);
+  }
   const tally = new RunningTally(rules);
   log.rows.forEach((output, index) => {
     tally.add(items[index]!, output);

@@ -14,6 +14,7 @@ export const openCheckpoint: OpenModel = async (source, checkpointFolder, pixels
     stopTokenIds: processor.tokens.eos,
     bannedTokenIds: processor.bannedTokens,
     sampling: processor.sampling,
+    ignoredSampling: processor.ignoredSampling,
     async encode(prompt, image) {
       const processed = processImage(await loadImage(image), settings);
       const messages = [{ role: 'user' as const, content: `${IMAGE_MARKER}${prompt}` }];

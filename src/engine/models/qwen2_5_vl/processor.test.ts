@@ -96,6 +96,11 @@ describe('openProcessor()', () => {
     ['a chat template with an error', { 'chat_template.jinja': '{% for %}' }, /chat template .* cannot be used/],
     ['no image settings', { 'preprocessor_config.json': null }, /preprocessor_config\.json is missing/],
     [
+      'image settings of another model',
+      { 'preprocessor_config.json': { ...json('preprocessor_config.json'), patch_size: 16 } },
+      /preprocessor_config\.json: patch_size is 16, the model of config\.json takes 14/,
+    ],
+    [
       'an eos token that does not exist',
       { 'generation_config.json': { eos_token_id: 900 } },
       /no token 900.*eos_token_id/,

@@ -10,7 +10,7 @@ import type { Tokenizer } from '@huggingface/tokenizers';
 import { Fr1Error } from '../../../errors/fr1-error.ts';
 import { isRecord, parseConfig, type Qwen25VLConfig } from './config.ts';
 import { type ImageSettings, parseImageSettings } from './image-processor.ts';
-import { type SamplingDefaults, samplingDefaults } from './sampling-defaults.ts';
+import { ignoredSampling, type SamplingDefaults, samplingDefaults } from './sampling-defaults.ts';
 import { type ImageGrid, imageTokens } from './vision-layout.ts';
 
 /** Marks the place of an image in a user's text. */
@@ -56,6 +56,8 @@ export interface Processor {
   readonly bannedTokens: readonly number[];
   /** How generation_config.json says that the model answers. */
   readonly sampling: SamplingDefaults;
+  /** What it asks for besides and does not get. */
+  readonly ignoredSampling: readonly string[];
   /** Token ids of plain text; special tokens in it are recognised, none are added. */
   encode(text: string): Int32Array;
   /**
@@ -139,11 +141,12 @@ export async function openProcessor(dir: string): Promise<Processor> {
   return {
     dir: folder,
     config,
-    images: parseImageSettings(files.images.json, files.images.path),
+    images: imageSettings(files.images, config),
     tokens,
     vocabSize,
     bannedTokens: [...tokens.vision, ...padding],
     sampling: samplingDefaults(folder, files.generationConfig),
+    ignoredSampling: ignoredSampling(files.generationConfig),
     encode: (text) => Int32Array.from(encode(text)),
     encodeChat(messages, images, { addGenerationPrompt }) {
       checkMarkers(messages, images);
@@ -177,6 +180,21 @@ export async function openProcessor(dir: string): Promise<Processor> {
       });
     },
   };
+}
+
+/** @throws TOKENIZER_INVALID also where patches would not be those that the model takes */
+function imageSettings({ path, json }: ProcessorFiles['images'], { vision }: Qwen25VLConfig): ImageSettings {
+  const settings = parseImageSettings(json, path);
+  for (const [key, own, model] of [
+    ['patch_size', settings.patchSize, vision.patchSize],
+    ['temporal_patch_size', settings.temporalPatchSize, vision.temporalPatchSize],
+    ['merge_size', settings.mergeSize, vision.spatialMergeSize],
+  ] as const) {
+    if (own !== model) {
+      throw new Fr1Error('TOKENIZER_INVALID', `${path}: ${key} is ${own}, the model of config.json takes ${model}`);
+    }
+  }
+  return settings;
 }
 
 function markersOf({ role, content }: ChatMessage): number {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { samplingDefaults } from './sampling-defaults.ts';
+import { ignoredSampling, samplingDefaults } from './sampling-defaults.ts';
 
 describe('samplingDefaults()', () => {
   it('reads what Qwen2.5-VL ships', () => {
@@ -31,4 +31,16 @@ describe('samplingDefaults()', () => {
       expect(() => samplingDefaults('model', config)).toThrow(/generation_config\.json: \w+ is/);
     },
   );
+});
+
+describe('ignoredSampling()', () => {
+  it('names what would change an answer and is not done', () => {
+    const neutral = { num_beams: 1, no_repeat_ngram_size: 0, suppress_tokens: null, min_p: 0.1, max_new_tokens: 5 };
+    expect(ignoredSampling(neutral)).toEqual([]);
+    expect(ignoredSampling({ ...neutral, do_sample: true, num_beams: 4, suppress_tokens: [7] })).toEqual([
+      'num_beams 4',
+      'suppress_tokens [7]',
+      'min_p 0.1',
+    ]);
+  });
 });
