@@ -52,12 +52,27 @@ async function saveMerged(
         await takeTurn();
         const tensor = mergedTensor(name, find, layers);
         // The file's own type goes through unchanged; others are narrowed from float32.
-        return tensor.dtype === dtype ? tensor : { dtype: 'float32', shape, data: toFloat32(tensor) };
+        if (tensor.dtype === dtype) return tensor;
+        const data = toFloat32(tensor);
+        if (dtype === 'float16') requireHalfRange(name, data);
+        return { dtype: 'float32', shape, data };
       },
     })),
     dtype,
     maxShardBytes,
     copyFrom: base.dir,
+  });
+}
+
+/** Least value that float16 rounds to infinity. */
+const HALF_OVERFLOW = 65_520;
+
+/** @throws CHECKPOINT_WRITE_FAILED */
+function requireHalfRange(name: string, data: Float32Array): void {
+  const beyond = data.find((value) => Math.abs(value) >= HALF_OVERFLOW);
+  if (beyond === undefined) return;
+  throw new Fr1Error('CHECKPOINT_WRITE_FAILED', `${name} has a weight of ${beyond}, which float16 cannot hold`, {
+    hint: 'write bfloat16 or float32',
   });
 }
 

@@ -64,6 +64,26 @@ describe('export', () => {
     expect(openCheckpoint(output).locate(NAME).dtype).toBe('F16');
   });
 
+  it('refuses float16 for weights beyond its range', async () => {
+    const folder = await temporaryFolder();
+    const base = openCheckpoint(BASE);
+    await saveCheckpoint(folder, {
+      config: base.rawConfig,
+      tensors: base.parameters.map(({ name, shape }) => ({
+        name,
+        shape,
+        load() {
+          const tensor = base.readFloat32(name);
+          if (name === NAME) tensor.data[3] = -70_000;
+          return tensor;
+        },
+      })),
+    });
+    const model = fakeArtifact('checkpoint', folder);
+    await expect(exported({ model, dtype: 'float16' })).rejects.toThrow(`${NAME} has a weight of -70000`);
+    await exported({ model, dtype: 'bfloat16' });
+  });
+
   it('joins model and adapter without touching either', async () => {
     const output = await exported({ adapter, merge: false, adapterKeys: 'legacy' });
     const joined = openModelFolder(output);
