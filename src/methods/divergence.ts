@@ -131,7 +131,7 @@ export const DIVERGENCES = {
   },
   Q12: {
     quirk: 'SFT, reinforcement and evaluation use three prompts and three pixel budgets.',
-    here: 'As in the code, each written out in the pipelines.',
+    here: 'As in the code, each written out in the pipelines; training fits images into its budget before the model resizes them.',
     treatment: 'kept',
   },
   Q13: {
