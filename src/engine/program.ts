@@ -89,7 +89,14 @@ export class Program {
     const all: Record<string, Tensor> = {};
     for (const value of this.#model.feeds) all[value.name] = feeds[value.name]!;
     for (const input of this.#model.shapeInputs) {
-      all[input.name] = int64([input.dims.length], resolveShape(input.dims, sizes));
+      const shape = resolveShape(input.dims, sizes);
+      all[input.name] =
+        input.kind === 'shape'
+          ? int64([shape.length], shape)
+          : int64(
+              shape,
+              Int32Array.from({ length: sizeOf(shape) }, (_, i) => i),
+            );
     }
     const fetches: Record<string, Tensor> = {};
     for (const [name, value] of Object.entries(this.#model.outputs)) {

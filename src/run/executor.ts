@@ -30,7 +30,7 @@ import {
   type StageOutputs,
 } from './resolve-stage.ts';
 import { Slots } from './slots.ts';
-import type { StageResult } from './stage-api.ts';
+import type { Provider, StageResult } from './stage-api.ts';
 import { stageContext } from './stage-context.ts';
 import { summariseStage } from './summarise-stage.ts';
 import type { Workspace } from './workspace.ts';
@@ -113,8 +113,10 @@ class PlanExecution {
   }
 
   async run(): Promise<RunOutcome> {
-    const { plan, events, signal, workspace, runId, device } = this.#options;
+    const { plan, events, signal, workspace, runId, device, numerics } = this.#options;
     const startedAt = performance.now();
+    // Numerics may name a precision behind it.
+    const provider = numerics.provider.split(' ')[0] as Provider;
     events.emit({
       type: 'run-started',
       version: 1,
@@ -124,7 +126,7 @@ class PlanExecution {
       workspace: workspace.directory,
       seed: plan.pipeline.seed,
       device,
-      stages: plan.order.map(summariseStage),
+      stages: plan.order.map((stage) => summariseStage(stage, provider)),
     });
 
     for (const stage of plan.order) this.#ends.set(stage.name, this.#runToEnd(stage));

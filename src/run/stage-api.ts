@@ -2,7 +2,10 @@
  * What a stage is and what it sees while it runs. Stages import this file and the engine, never the runner.
  */
 import type { Artifact, ArtifactType, Metric } from '../artifacts/types.ts';
-import type { Lease } from '../pool/lease.ts';
+import type { DeviceInfo, Lease } from '../pool/lease.ts';
+
+/** Kind of device: `cpu`, `webgpu`, `cuda`. */
+export type Provider = DeviceInfo['provider'];
 
 /** JSON Schema of a stage's options. A property with `"artifact": [types]` takes an artifact or a local folder. */
 export interface OptionsSchema {
@@ -48,6 +51,8 @@ export interface StageDefinition<Options = Record<string, unknown>> {
   forOptions?(written: unknown): StageDefinition<Options>;
   /** The switches of the method as they are used with these options, for the record of the run. */
   switches?(options: Options): Readonly<Record<string, string>>;
+  /** Options that have a default by kind of device, for the record of the run; the stage itself falls back on them. */
+  deviceDefaults?(provider: Provider): Partial<Options>;
   resources(options: Options): ResourceRequest;
   /** Cross-checks of options that the schema cannot express; runs before anything is executed. */
   validate?(options: Options): readonly OptionProblem[];

@@ -2,9 +2,12 @@
 import { isArtifactRef } from '../config/tree.ts';
 import type { LocalInput, PlannedStage } from '../plan/types.ts';
 import type { StageSummary } from './events.ts';
+import type { Provider } from './stage-api.ts';
 
-export function summariseStage(stage: PlannedStage): StageSummary {
-  const { name, definition, seed, options } = stage;
+/** @param provider kind of device that stages compute on */
+export function summariseStage(stage: PlannedStage, provider: Provider): StageSummary {
+  const { name, definition, seed, options, resources } = stage;
+  const defaults = resources.device ? definition.deviceDefaults?.(provider) : undefined;
   const switches = definition.switches?.(options);
   const code = definition.origin?.code;
   return {
@@ -12,7 +15,7 @@ export function summariseStage(stage: PlannedStage): StageSummary {
     kind: definition.kind,
     version: definition.version,
     seed,
-    options: asWritten(options) as Record<string, unknown>,
+    options: asWritten({ ...defaults, ...options }) as Record<string, unknown>,
     ...(switches && { switches }),
     ...(code !== undefined && { code }),
   };

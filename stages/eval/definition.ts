@@ -3,6 +3,7 @@ import type { SessionSource } from '../../src/engine/program.ts';
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import { loadStageSchema } from '../../src/run/load-schema.ts';
 import { defineStage, type OptionProblem, type StageDefinition } from '../../src/run/stage-api.ts';
+import { defaultBatchSize } from './batch-size.ts';
 import type { EvaluatedModel } from './evaluate.ts';
 import type { EvalOptions } from './options.ts';
 import { rulesOf } from './rules.ts';
@@ -76,6 +77,7 @@ export function defineEvalStage(openModel: OpenModel): StageDefinition<EvalOptio
       metrics: { type: 'metrics', description: 'Accuracies with 95 % intervals.' },
     },
     switches: switchesOf,
+    deviceDefaults: (provider) => ({ batchSize: defaultBatchSize(provider) }),
     resources: ({ model }) => ({ device: model !== undefined }),
     validate,
     async check(context) {

@@ -295,6 +295,39 @@ describe('evaluate()', () => {
     expect(context.warnings).toEqual(['8 of 8 outputs were cut off at 50 tokens (maxNewTokens)']);
   });
 
+  it.each([
+    ['cpu', [16, 16, 8]],
+    ['webgpu', [40]],
+    ['cuda', [40]],
+  ] as const)('answers as many items at a time as suits the device: %s', async (provider, batches) => {
+    using folder = temporaryFolder();
+    testSet(folder.path, 'seen', 15);
+    testSet(folder.path, 'unseen', 5);
+    const { batchSize: _, ...unsaid } = options(folder.path);
+    const lease = { device: { provider } } as unknown as Lease;
+    using context = fakeContext(stage, unsaid, { lease });
+    const model = fakeModel(rightAnswer);
+    await evaluate(context, model);
+    expect(model.batches).toEqual(batches);
+    expect(stage.deviceDefaults!(provider)).toEqual({ batchSize: provider === 'cpu' ? 16 : 256 });
+    expect(context.messages.join()).toContain(`${provider === 'cpu' ? 16 : 256} items at a time`);
+  });
+
+  it('begins a batch where large images fill one, and where a run is continued', async () => {
+    using folder = temporaryFolder();
+    testSet(folder.path, 'seen', 10);
+    const data = { seen: fakeArtifact('eval-data', path.join(folder.path, 'seen')) };
+    const image = { pixels: new Float32Array(2 ** 26), grid: [1, 2, 2] } as const;
+    using context = fakeContext(stage, options(folder.path, { data, batchSize: 6, modes: ['closed'] }));
+    const model = fakeModel(rightAnswer);
+    const encode: FakeModel['encode'] = async (prompt, bytes) => ({
+      ...(await model.encode(prompt, bytes)),
+      images: [image],
+    });
+    await evaluate(context, { ...model, encode });
+    expect(model.batches).toEqual([4, 2, 4]);
+  });
+
   it('stops between batches when aborted', async () => {
     using folder = temporaryFolder();
     testSet(folder.path, 'seen', 8);

@@ -19,6 +19,7 @@ import { scoreClosedWorld } from '../../src/methods/closed-world.ts';
 import { scoreOpenWorld } from '../../src/methods/open-world.ts';
 import type { Estimate } from '../../src/methods/statistics.ts';
 import type { ReportTable, StageContext, StageResult } from '../../src/run/stage-api.ts';
+import { defaultBatchSize, holdsEnough } from './batch-size.ts';
 import { type FinishedOutput, finishedOutputOf } from './finished-output.ts';
 import { importOutputs, listsOfResults } from './imported-outputs.ts';
 import { type Mode, planItems, readTestSets, type TestItem } from './items.ts';
@@ -105,14 +106,15 @@ async function generateOutputs(
   model: EvaluatedModel,
   items: readonly TestItem[],
 ): Promise<readonly FinishedOutput[]> {
-  const { batchSize } = context.options;
+  const batchSize = context.options.batchSize ?? defaultBatchSize(context.lease.device.provider);
   const log = await RowLog.open(context.state, items.map(itemKey), batchSize, finishedOutputOf);
   if (log.rows.length > 0) context.log(`continuing after ${log.rows.length} of ${items.length} answers`);
   const rules = rulesOf(context.options);
   const sampling = samplingOptions(context.options, model);
   const { temperature, topP, topK, repetitionPenalty } = sampling;
   context.log(
-    `decoding: temperature ${temperature}, top-p ${topP}, top-k ${topK || 'all'}, repetition penalty ${repetitionPenalty}`,
+    `decoding: temperature ${temperature}, top-p ${topP}, top-k ${topK || 'all'}, repetition penalty ${repetitionPenalty}; ` +
+      `${batchSize} items at a time`,
   );
   if (model.ignoredSampling.length > 0) {
     context.warn(`generation_config.json of the model asks for ${model.ignoredSampling.join(', ')}, which is not done`);
@@ -125,9 +127,14 @@ async function generateOutputs(
   while (log.rows.length < items.length) {
     context.signal.throwIfAborted();
     const from = log.rows.length;
-    const batch = items.slice(from, from + batchSize);
+    // No batch goes past a multiple of batchSize, where a run that is continued begins: its batches are then the same.
+    const end = from - (from % batchSize) + batchSize;
     const requests: GenerationRequest[] = [];
-    for (const item of batch) requests.push(await encodeItem(item, model, context.seed));
+    for (const item of items.slice(from, end)) {
+      requests.push(await encodeItem(item, model, context.seed));
+      if (holdsEnough(requests.flatMap(({ images }) => images))) break;
+    }
+    const batch = items.slice(from, from + requests.length);
     const completions = await model.generator.generate(requests, sampling, {
       signal: context.signal,
       onProgress: (done) => context.progress({ done: from + done, total: items.length, unit: 'answers' }),

@@ -81,9 +81,9 @@ export interface EvalOptions {
    */
   repetitionPenalty?: number;
   /**
-   * Items answered at a time. A larger batch is faster and needs more memory.
+   * Items answered at a time. A larger batch is faster and needs more memory. By default 16 on the CPU, 256 on another device; images of 1 GiB together fill a batch as well.
    */
-  batchSize: number;
+  batchSize?: number;
   /**
    * Evaluates at most this many items of each test set, drawn at random; all by default.
    */

@@ -4,6 +4,7 @@
  */
 import { type Dim, evaluateDim, isSymbol, type Shape } from '../autodiff/dim.ts';
 import type { Graph, Node, Value } from '../autodiff/graph.ts';
+import { type Emission, emissionOf, fuse } from '../ops/fusions.ts';
 import type { Provider } from '../session/runtime.ts';
 import type { HostTensor } from '../tensor.ts';
 import { type AttributeProto, encodeModel, type NodeProto, ONNX_DTYPE, type TensorProto } from './proto.ts';
@@ -25,8 +26,12 @@ export interface ExternalWeight {
   readonly length: number;
 }
 
-/** An int64 input that carries a shape which the graph cannot spell as a constant. */
+/**
+ * An int64 input that the program fills in: a shape which the graph cannot spell as a constant, or the numbers from 0 on in
+ * that shape.
+ */
 export interface ShapeInput {
+  readonly kind: 'shape' | 'places';
   readonly name: string;
   readonly dims: readonly Dim[];
 }
@@ -60,6 +65,7 @@ export class Emitter {
   /** ONNX names of values that are graph outputs. */
   readonly outputNames = new Map<Value, string>();
   readonly #constants = new Map<string, string>();
+  readonly #made = new Map<string, string>();
   #scope = '';
   #serial = 0;
 
@@ -74,9 +80,9 @@ export class Emitter {
     return this.outputNames.get(value) ?? (value.source.kind === 'node' ? `%${value.id}` : value.name);
   }
 
-  /** Emits the nodes of one graph node; runtime errors then name it. */
-  within(node: Node, emit: () => void): void {
-    this.#scope = node.name;
+  /** Emits what stands for one graph node or several; runtime errors then name it. */
+  within({ name }: Emission, emit: () => void): void {
+    this.#scope = name;
     emit();
   }
 
@@ -158,8 +164,22 @@ export class Emitter {
   shape(target: Shape): string {
     if (target.every((dim) => typeof dim === 'number')) return this.ints(target as readonly number[]);
     const name = `shape:${target.join(',')}`;
-    this.shapeInputs.set(name, { name, dims: target });
+    this.shapeInputs.set(name, { kind: 'shape', name, dims: target });
     return name;
+  }
+
+  /** The places of a tensor of that shape, in order: 0, 1, 2, ... in int64. */
+  places(shape: Shape): string {
+    const name = `places:${shape.join(',')}`;
+    this.shapeInputs.set(name, { kind: 'places', name, dims: shape });
+    return name;
+  }
+
+  /** The output of a node that several graph nodes need alike; made for the first of them. */
+  once(key: string, make: () => string): string {
+    const known = this.#made.get(key) ?? make();
+    this.#made.set(key, known);
+    return known;
   }
 }
 
@@ -190,7 +210,9 @@ export function emitModel(
   for (const [outputName, value] of Object.entries(outputs)) {
     if (value.source.kind === 'node' && !emitter.outputNames.has(value)) emitter.outputNames.set(value, outputName);
   }
-  for (const node of nodes.reverse()) emitter.within(node, () => node.operator.emit(node, emitter));
+  const plain = nodes.reverse().map(emissionOf);
+  const emissions = fuse(plain, Object.values(outputs), provider);
+  for (const emission of emissions) emitter.within(emission, () => emission.emit(emitter));
 
   const outputInfos = Object.entries(outputs).map(([outputName, value]) => {
     if (emitter.outputNames.get(value) !== outputName) emitter.op('Identity', [value], [outputName]);
@@ -228,7 +250,7 @@ export function emitModel(
       initializer: [...emitter.initializers, ...external],
       input: [
         ...feeds.map((feed) => valueInfo(feed.name, feed.dtype, feed.shape)),
-        ...shapeInputs.map((input) => valueInfo(input.name, 'int64', [input.dims.length])),
+        ...shapeInputs.map(({ kind, name, dims }) => valueInfo(name, 'int64', kind === 'shape' ? [dims.length] : dims)),
       ],
       output: outputInfos,
     },

@@ -1,3 +1,4 @@
+import { type Dim, multiplyDims } from '../autodiff/dim.ts';
 import { apply, type Operator, type Value } from '../autodiff/graph.ts';
 import { Neg } from './neg.ts';
 import { requireFloat, shapeMismatch } from './shapes.ts';
@@ -16,7 +17,19 @@ export const ROTARY_EMBEDDING: Operator<null> = {
     return [{ dtype: 'float32', shape: x.shape }];
   },
   emit: (node, emitter) => {
-    emitter.op('RotaryEmbedding', node.inputs, node.outputs);
+    if (emitter.provider !== 'webgpu') {
+      emitter.op('RotaryEmbedding', node.inputs, node.outputs);
+      return;
+    }
+    // NOTE: where no positions are given, WebGPU makes them anew for every call, in a kernel of its own.
+    const [x, cos, sin] = node.inputs as [Value, Value, Value];
+    const [batch, tokens, half] = cos.shape as readonly [Dim, Dim, number];
+    const table = (angle: Value) =>
+      emitter.once(`table of ${emitter.name(angle)}`, () => {
+        const target = emitter.reshapeTarget([multiplyDims(batch, tokens), half], angle.shape);
+        return emitter.op('Reshape', [angle, target])[0]!;
+      });
+    emitter.op('RotaryEmbedding', [x, table(cos), table(sin), emitter.places([batch, tokens])], node.outputs);
   },
   // A rotation's transpose is the rotation by the opposite angle.
   gradient: (node, [dy]) => [RotaryEmbedding(dy!, node.inputs[1]!, Neg(node.inputs[2]!)), null, null],

@@ -18,6 +18,7 @@ import { Concat } from '../../ops/concat.ts';
 import { Embedding } from '../../ops/embedding.ts';
 import { Expand } from '../../ops/expand.ts';
 import { MatMul } from '../../ops/mat-mul.ts';
+import { Mul } from '../../ops/mul.ts';
 import { Reshape } from '../../ops/reshape.ts';
 import { ScatterRows } from '../../ops/scatter-rows.ts';
 import { Softmax } from '../../ops/softmax.ts';
@@ -102,7 +103,10 @@ export function deviceDecodeGraph(config: Qwen25VLConfig, rule: ScoreRule, layou
   const valuePlaces = graph.input('value_places', 'int64', [values, 1]);
   const outputs: Record<string, Value> = {};
   const embeddings = tokenEmbeddings(graph, config, ids);
-  const hidden = textModel(graph, config.text, embeddings, { cos, sin }, (q, k, v, layer) => {
+  // Queries are scaled by their rotation: where products have no factor, that saves a kernel per layer.
+  const scale = graph.scalar(1 / Math.sqrt(width));
+  const angles = { cos, sin, ofQueries: { cos: Mul(cos, scale), sin: Mul(sin, scale) } };
+  const hidden = textModel(graph, config.text, embeddings, angles, (q, k, v, layer) => {
     const pastK = graph.input(`k${layer}`, 'float32', [multiplyDims(keys, 'C'), 1]);
     const pastV = graph.input(`v${layer}`, 'float32', [multiplyDims(values, 'C'), width]);
     const nextK = ScatterRows(pastK, keyPlaces, Reshape(k, [keys, 1]), { add: false });
@@ -110,7 +114,7 @@ export function deviceDecodeGraph(config: Qwen25VLConfig, rule: ScoreRule, layou
     outputs[`next:k${layer}`] = nextK;
     outputs[`next:v${layer}`] = nextV;
     const grouped = Reshape(q, ['S', groups, heads / groups, width]);
-    const products = MatMul(grouped, Reshape(nextK, ['S', groups, width, 'C']), { alpha: 1 / Math.sqrt(width) });
+    const products = MatMul(grouped, Reshape(nextK, ['S', groups, width, 'C']));
     const weights = Softmax(Add(products, mask));
     return Reshape(MatMul(weights, Reshape(nextV, ['S', groups, 'C', width])), ['S', heads, 1, width]);
   });

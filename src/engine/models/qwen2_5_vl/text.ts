@@ -76,6 +76,8 @@ export type Attend = (q: Value, k: Value, v: Value, layer: number) => Value;
 export interface Angles {
   readonly cos: Value;
   readonly sin: Value;
+  /** Of the queries, where a factor on both scales them on the way. @default as of the keys */
+  readonly ofQueries?: { readonly cos: Value; readonly sin: Value };
 }
 
 /**
@@ -101,7 +103,7 @@ export function textLayer(
   config: Qwen25VLTextConfig,
   index: number,
   hidden: Value,
-  { cos, sin }: Angles,
+  { cos, sin, ofQueries = { cos, sin } }: Angles,
   attend: Attend,
 ): Value {
   const { numAttentionHeads: heads, numKeyValueHeads: groups, headDim, hiddenSize } = config;
@@ -114,7 +116,7 @@ export function textLayer(
         cos.dim(1),
         count,
       );
-    const q = RotaryEmbedding(project('q', heads), cos, sin);
+    const q = RotaryEmbedding(project('q', heads), ofQueries.cos, ofQueries.sin);
     const k = RotaryEmbedding(project('k', groups), cos, sin);
     const mixed = attend(q, k, project('v', groups), index);
     return linear(graph, joinHeads(mixed, x.dim(0)), `${name}.self_attn.o_proj`, hiddenSize);
