@@ -9,6 +9,14 @@ describe('sourceOfInput()', () => {
     expect(sourceOfInput('../data/CUB_200_2011/images')).toContain('CUB-200-2011');
   });
 
+  it('says what training such a model takes, and what this machine has', () => {
+    const takes = (gb: number) =>
+      new RegExp(`training all of it takes about ${gb} GB .* \\d+ GB, this machine has \\d+ GB$`);
+    expect(sourceOfInput('../models/Qwen2.5-VL-3B-Instruct')).toMatch(takes(75));
+    expect(sourceOfInput('../models/Fine-R1-7B-Stage1')).toMatch(takes(166));
+    expect(sourceOfInput('../models/Fine-R1-7B')).not.toContain('training');
+  });
+
   it('knows nothing of other paths', () => {
     expect(sourceOfInput('../data/mine')).toBeUndefined();
   });

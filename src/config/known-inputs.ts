@@ -1,9 +1,12 @@
 /** Where inputs that pipelines name come from, for the hint about one that is missing. Names are those of the official downloads. */
+import { totalmem } from 'node:os';
 
 interface KnownInput {
   /** Looked for in the path as written. */
   readonly path: RegExp;
   readonly hint: string;
+  /** Whether it is a model of $1 billion weights, to which what training takes is added. */
+  readonly isModel?: true;
 }
 
 const FINE_R1 = 'the repository PKU-ICST-MIPL/FineR1_ICLR2026 on GitHub';
@@ -12,6 +15,7 @@ const KNOWN: readonly KnownInput[] = [
   {
     path: /Qwen2\.5-VL-(3|7)B-Instruct/,
     hint: 'get it with `hf download Qwen/Qwen2.5-VL-$1B-Instruct --local-dir FOLDER`; without it pipelines/quickstart.yaml trains a small model that is included',
+    isModel: true,
   },
   {
     path: /Fine-R1-Stage1-data\.json/,
@@ -24,6 +28,7 @@ const KNOWN: readonly KnownInput[] = [
   {
     path: /Fine-R1-(3|7)B-Stage1/,
     hint: 'it is the output `model` of the stage sft in pipelines/cot_sft_$1b.yaml',
+    isModel: true,
   },
   {
     path: /Fine-R1-(3|7)B/,
@@ -46,11 +51,23 @@ const KNOWN: readonly KnownInput[] = [
   },
 ];
 
+/** Memory in GB that training takes at least, by billions of weights: of all weights in float32 with both moments, and of an adapter. */
+const TRAINING_GB = { 3: { all: 75, adapter: 10 }, 7: { all: 166, adapter: 20 } } as const;
+
+function trainingTakes(size: keyof typeof TRAINING_GB): string {
+  const { all, adapter } = TRAINING_GB[size];
+  const limit = process.constrainedMemory?.() ?? 0;
+  const has = Math.floor((limit > 0 ? Math.min(limit, totalmem()) : totalmem()) / 1e9);
+  return `training all of it takes about ${all} GB of memory and an adapter (adapter.kind=lora) ${adapter} GB, this machine has ${has} GB`;
+}
+
 /** Where to get what a path names; undefined for a path that is not known. */
 export function sourceOfInput(written: string): string | undefined {
-  for (const { path, hint } of KNOWN) {
+  for (const { path, hint, isModel } of KNOWN) {
     const found = path.exec(written);
-    if (found) return hint.replace('$1', found[1] ?? '');
+    if (!found) continue;
+    const [, size = ''] = found;
+    return `${hint.replace('$1', size)}${isModel ? `; ${trainingTakes(size as keyof typeof TRAINING_GB)}` : ''}`;
   }
   return undefined;
 }
