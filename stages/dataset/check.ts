@@ -17,14 +17,14 @@ export async function checkDataset(context: CheckContext<DatasetOptions>): Promi
   const looking = { options, seed: options.seed ?? 0, warn: (message: string) => context.found(message) };
   switch (source) {
     case 'sharegpt': {
-      const chats = await readListedChats(root.path);
-      placeImages(looking, chats);
+      const { images: chats } = placeImages(looking, await readListedChats(root.path));
       return context.found(`${chats.length} chats`);
     }
     case 'easyr1': {
       const triplets = await readListedTriplets(root.path);
-      placeImages(looking, imagesOf(triplets));
-      return context.found(`${triplets.length} triplets`);
+      const there = new Set(placeImages(looking, imagesOf(triplets)).images.map(({ id }) => id));
+      const whole = triplets.filter(({ views }) => Object.values(views).every(({ id }) => there.has(id)));
+      return context.found(`${whole.length} triplets`);
     }
     case 'fine-r1-eval': {
       const category = options.superCategory ?? onlyCategory(root.path);
@@ -32,8 +32,10 @@ export async function checkDataset(context: CheckContext<DatasetOptions>): Promi
         await readEvalItems(root.path, category, 'seen'),
         await readEvalItems(root.path, category, 'unseen'),
       ];
-      placeImages(looking, [...seen, ...unseen]);
-      return context.found(`${seen.length} + ${unseen.length} test items`);
+      const { images } = placeImages(looking, [...seen, ...unseen]);
+      const idsOfSeen = new Set(seen.map(({ id }) => id));
+      const seenCount = images.filter(({ id }) => idsOfSeen.has(id)).length;
+      return context.found(`${seenCount} + ${images.length - seenCount} test items`);
     }
     default: {
       const { images, split, tests, settings } = await planFromImages(looking);

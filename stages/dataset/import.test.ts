@@ -27,6 +27,22 @@ function start(options: Partial<DatasetOptions>) {
   };
 }
 
+/** What `fr1 check` tells. */
+async function found(options: Partial<DatasetOptions>): Promise<string[]> {
+  using context = fakeContext(datasetStage, options);
+  const messages: string[] = [];
+  await datasetStage.check!({
+    name: 'data',
+    options: context.options,
+    signal: context.signal,
+    progress: () => undefined,
+    problem: (error) => messages.push(error.message),
+    found: (message) => messages.push(message),
+    needsDisk: () => undefined,
+  });
+  return messages;
+}
+
 describe('dataset of chats (sharegpt)', () => {
   const chat = (image: string, label: string) => ({
     messages: [
@@ -192,6 +208,14 @@ describe('dataset of test items (fine-r1-eval)', () => {
         options: ['Robin', 'Gull', 'Kite', 'Rail'],
         sourcePath: 'birds/a.jpg',
       },
+    ]);
+    writeFileSync(
+      path.join(root, 'bird_seen.jsonl'),
+      ['a', 'gone'].map((name) => JSON.stringify(item(`birds/${name}.jpg`, 'Robin'))).join('\n'),
+    );
+    expect(await found({ source: 'fine-r1-eval', root: files(root), images, missingImages: 'skip' })).toEqual([
+      '1 of 3 listed images do not exist; their rows are left out',
+      '1 + 1 test items',
     ]);
     writeFileSync(
       path.join(root, 'bird_unseen.jsonl'),

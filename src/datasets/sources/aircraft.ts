@@ -42,7 +42,7 @@ async function readSplit(base: string, level: string, split: keyof typeof LISTS)
   const lists = LISTS[split].find((choice) => choice.every((list) => existsSync(fileOf(list))));
   if (lists === undefined) {
     throw new Fr1Error('DATA_UNREADABLE', `${fileOf(LISTS[split][0][0])} does not exist`, {
-      hint: 'FGVC-Aircraft ships this list in its data folder; without images of that split set its count to 0',
+      hint: 'FGVC-Aircraft ships this list in its data folder; without images of that split set testImages: 0, or sftShots: 0 and rlShots: 0',
     });
   }
   const pairs = new Map();
