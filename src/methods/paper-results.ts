@@ -13,6 +13,8 @@ export interface PaperRow {
   /** In the order of `PAPER_DATASETS`, in per cent. */
   readonly seen: readonly number[];
   readonly unseen: readonly number[];
+  /** The mean of both averages as printed, where it is a tie that was rounded down. */
+  readonly average?: number;
 }
 
 export const PAPER_DATASETS = ['aircraft', 'bird', 'car', 'dog', 'flower', 'pet'] as const;
@@ -32,6 +34,7 @@ export const PAPER_RESULTS: Readonly<Record<PaperTable, readonly PaperRow[]>> = 
       model: 'EVA-G',
       seen: [40.96, 81.37, 90.06, 76.02, 81.7, 94.21],
       unseen: [45.83, 63.39, 87.06, 76.66, 54.83, 89.82],
+      average: 73.49,
     },
     {
       group: 'CLIP models',
@@ -62,12 +65,14 @@ export const PAPER_RESULTS: Readonly<Record<PaperTable, readonly PaperRow[]>> = 
       model: 'LLaVA-v1.6-mistral-7B',
       seen: [49.6, 55.96, 71.02, 45.34, 62.86, 62.59],
       unseen: [47.71, 50.32, 67.62, 37.2, 46.16, 65.71],
+      average: 55.17,
     },
     {
       group: 'General MLLMs',
       model: 'LLaVA-Onevision-7B',
       seen: [32.07, 54.81, 71.38, 70.72, 73.83, 76.52],
       unseen: [30.43, 52.92, 67.21, 53.78, 48.94, 66.31],
+      average: 58.24,
     },
     {
       group: 'General MLLMs',
@@ -86,6 +91,7 @@ export const PAPER_RESULTS: Readonly<Record<PaperTable, readonly PaperRow[]>> = 
       model: 'InternVL2.5-8B',
       seen: [46.7, 53.14, 62.17, 54.26, 68.25, 76.65],
       unseen: [45.38, 47.12, 61.15, 48.82, 47.95, 62.83],
+      average: 56.2,
     },
     {
       group: 'General MLLMs',
@@ -104,6 +110,7 @@ export const PAPER_RESULTS: Readonly<Record<PaperTable, readonly PaperRow[]>> = 
       model: 'Qwen2.5-VL-3B',
       seen: [64.24, 65.4, 86.7, 70.51, 94.24, 83.46],
       unseen: [68.29, 58.98, 80.65, 67.1, 68.74, 87.88],
+      average: 74.68,
     },
     {
       group: 'General MLLMs',
@@ -136,6 +143,7 @@ export const PAPER_RESULTS: Readonly<Record<PaperTable, readonly PaperRow[]>> = 
       model: 'Idefics2-8B',
       seen: [3.64, 19.68, 19.54, 10.03, 14.94, 2.5],
       unseen: [3.69, 15.35, 20.81, 10.19, 5.84, 2.47],
+      average: 10.72,
     },
     {
       group: 'General MLLMs',
@@ -222,6 +230,7 @@ export const PAPER_RESULTS: Readonly<Record<PaperTable, readonly PaperRow[]>> = 
       model: 'Idefics2-8B',
       seen: [7.49, 11.02, 17.94, 18.01, 54.27, 11.12],
       unseen: [6.76, 6.01, 13.37, 12.14, 0.38, 11.45],
+      average: 14.16,
     },
     {
       group: 'General MLLMs',
@@ -240,6 +249,7 @@ export const PAPER_RESULTS: Readonly<Record<PaperTable, readonly PaperRow[]>> = 
       model: 'LLaVA-Onevision-7B',
       seen: [6.44, 9.27, 21.33, 22.55, 46.5, 3.26],
       unseen: [3.46, 5.54, 15.36, 13.01, 0.14, 2.68],
+      average: 12.46,
     },
     {
       group: 'General MLLMs',
@@ -282,6 +292,7 @@ export const PAPER_RESULTS: Readonly<Record<PaperTable, readonly PaperRow[]>> = 
       model: 'Qwen2.5-VL-7B',
       seen: [46.85, 58.28, 67.14, 68.9, 73.09, 33.55],
       unseen: [44.78, 28.6, 45.88, 49.03, 10.8, 27.19],
+      average: 46.17,
     },
     {
       group: 'Reasoning MLLMs',

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { PAPER_RESULTS } from './paper-results.ts';
-import { averaged, csvTable, markdownTable } from './paper-tables.ts';
+import { asPrinted, averaged, csvTable, markdownTable } from './paper-tables.ts';
 
 /** Averages as printed in the paper: seen, unseen, both. */
 const PRINTED = {
@@ -58,18 +58,19 @@ const PRINTED = {
   },
 } as const;
 
-describe('averaged()', () => {
+describe('asPrinted()', () => {
   it.each(['closed', 'similarity', 'inclusion'] as const)('gives the averages that the paper prints: %s', (table) => {
     for (const row of PAPER_RESULTS[table]) {
-      const { seenAverage, unseenAverage, average } = averaged(row);
+      const { seenAverage, unseenAverage, average } = asPrinted(row);
       const printed = (PRINTED[table] as Record<string, readonly number[]>)[row.model]!;
-      expect([seenAverage, unseenAverage, average], row.model).toEqual(
-        printed.map((value) => expect.closeTo(value, 1)),
-      );
-      expect(Math.abs(average! - printed[2]!)).toBeLessThan(0.011);
+      expect([seenAverage, unseenAverage, average], row.model).toEqual(printed);
+      // Its ties are rounded up or down.
+      expect(Math.abs(averaged(row).average! - printed[2]!)).toBeLessThan(0.011);
     }
   });
+});
 
+describe('averaged()', () => {
   it('gives no average of half the data sets', () => {
     const row = { model: 'x', seen: [1, 2, 3, 4, 5, 6], unseen: [1, null, 3, 4, 5, 6] };
     expect(averaged(row)).toMatchObject({ seenAverage: 3.5, unseenAverage: null, average: null });

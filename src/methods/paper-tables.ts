@@ -1,5 +1,5 @@
 /** Results in the layout of the paper's tables: six data sets, seen and unseen classes, their averages. */
-import { PAPER_DATASETS } from './paper-results.ts';
+import { PAPER_DATASETS, type PaperRow } from './paper-results.ts';
 
 /** Figures of a model in per cent; null where a data set was not evaluated. */
 export interface TableRow {
@@ -21,6 +21,13 @@ export function averaged(row: TableRow): AveragedRow {
   const seenAverage = averageOf(row.seen);
   const unseenAverage = averageOf(row.unseen);
   return { ...row, seenAverage, unseenAverage, average: averageOf([seenAverage, unseenAverage]) };
+}
+
+/** A row of the paper with its averages as printed. */
+export function asPrinted(row: PaperRow): AveragedRow {
+  const { model, seen, unseen, average } = row;
+  const made = averaged({ model, seen, unseen });
+  return average === undefined ? made : { ...made, average };
 }
 
 function averageOf(values: readonly (number | null)[]): number | null {

@@ -6,6 +6,7 @@ import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { PAPER_DATASETS, PAPER_RESULTS, type PaperTable } from '../../src/methods/paper-results.ts';
 import {
   type AveragedRow,
+  asPrinted,
   averaged,
   cellsOf,
   csvTable,
@@ -46,7 +47,7 @@ export async function runTables(context: StageContext<TablesOptions>): Promise<S
     const paper = PAPER_RESULTS[kind].filter(
       ({ model }) => paperRows === 'all' || (paperRows === 'compared' && COMPARED.test(model)),
     );
-    tables.push({ kind, paper: paper.map(averaged), ours: ours.map(averaged) });
+    tables.push({ kind, paper: paper.map(asPrinted), ours: ours.map(averaged) });
   }
   if (tables.length === 0) {
     throw new Fr1Error('DATA_INSUFFICIENT', `no test set of ${runs.map(({ name }) => name).join(', ')} fits a table`, {
