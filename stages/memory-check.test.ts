@@ -3,11 +3,13 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { trainingOf } from '../src/engine/adapters/choice.ts';
+import { openModelFolder } from '../src/engine/adapters/model-folder.ts';
 import { trainingMemory } from '../src/engine/models/qwen2_5_vl/training-memory.ts';
 import { openRuntime } from '../src/engine/session/open-runtime.ts';
 import type { Runtime } from '../src/engine/session/runtime.ts';
+import { sizeOf } from '../src/engine/tensor.ts';
 import type { Fr1Error } from '../src/errors/fr1-error.ts';
-import { checkTrainingMemory } from './memory-check.ts';
+import { checkTrainingMemory, trainingDisk } from './memory-check.ts';
 import { writeTinyModel } from './testing/tiny-model.ts';
 
 let runtime: Runtime;
@@ -53,5 +55,17 @@ describe('checkTrainingMemory()', () => {
       throw new Error('not called');
     };
     checkTrainingMemory({ model: null, adapter: { kind: 'full' }, trainable: ALL }, { problem: fail });
+  });
+});
+
+describe('trainingDisk()', () => {
+  it('counts what is trained thrice and the new model once, and beside an adapter the base as it is stored', () => {
+    const weights = openModelFolder(folder).base.parameters.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
+    const room = (kind: 'full' | 'lora', trainable = ALL) =>
+      trainingDisk({ model: { path: folder }, adapter: { kind }, trainable }, weights);
+    expect(room('full')).toBe(weights * 16);
+    const { trained } = trainingMemory(folder, trainingOf({ kind: 'lora' }, ALL, 0));
+    expect(room('lora')).toBe(weights * 4 + trained * 16);
+    expect(room('full', { ...ALL, text: false })).toBeLessThan(room('full'));
   });
 });

@@ -2,7 +2,7 @@
 import { totalmem } from 'node:os';
 import { type AdapterChoice, trainingOf } from '../src/engine/adapters/choice.ts';
 import type { Towers } from '../src/engine/models/qwen2_5_vl/open-training-model.ts';
-import { trainingMemory } from '../src/engine/models/qwen2_5_vl/training-memory.ts';
+import { BYTES_PER_TRAINED, trainingMemory } from '../src/engine/models/qwen2_5_vl/training-memory.ts';
 import { Fr1Error } from '../src/errors/fr1-error.ts';
 import type { CheckContext } from '../src/run/stage-api.ts';
 
@@ -38,6 +38,15 @@ export function checkTrainingMemory(
           : 'a smaller model would fit: pipelines/quickstart.yaml trains one in 4 GiB',
     }),
   );
+}
+
+/** What a training leaves on the disk: trained weights with both moments to go on from, and the new model with its base. */
+export function trainingDisk({ model, adapter, trainable }: TrainedOptions, weights: number): number {
+  if (model === null) return 0;
+  const { bytes, trained } = trainingMemory(model.path, trainingOf(adapter, trainable, 0));
+  // Beside an adapter the base stays as it is stored, which is what memory holds of it.
+  const output = adapter.kind === 'full' ? weights * 4 : bytes - trained * BYTES_PER_TRAINED + trained * 4;
+  return trained * 3 * 4 + output;
 }
 
 /** Bytes that this process may use. */

@@ -6,7 +6,7 @@ import { ImageCache } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { checkRows } from '../../src/run/check-rows.ts';
 import type { CheckContext } from '../../src/run/stage-api.ts';
-import { checkTrainingMemory } from '../memory-check.ts';
+import { checkTrainingMemory, trainingDisk } from '../memory-check.ts';
 import { encodeExample, pixelBudget } from './examples.ts';
 import type { SftOptions } from './options.ts';
 
@@ -19,8 +19,7 @@ export async function checkSft(context: CheckContext<SftOptions>): Promise<void>
   if (checked) {
     context.found(weightsText(checked.weights));
     checkTrainingMemory(context.options, context);
-    // What is trained, both moments of it, and the new model.
-    context.needsDisk(checked.weights * 4 * 4);
+    context.needsDisk(trainingDisk(context.options, checked.weights));
   }
   if (!data) return;
   const rows = await readSftData(data.path);

@@ -8,7 +8,7 @@ import { methodSwitches } from '../../src/methods/presets.ts';
 import { type RewardRule, scoreResponse } from '../../src/methods/reward.ts';
 import { checkRows } from '../../src/run/check-rows.ts';
 import type { CheckContext } from '../../src/run/stage-api.ts';
-import { checkTrainingMemory } from '../memory-check.ts';
+import { checkTrainingMemory, trainingDisk } from '../memory-check.ts';
 import type { TapoOptions } from './options.ts';
 import { type QuestionMaker, questionOf, readTriplets } from './questions.ts';
 import { loadRewardFunction, openRewardFunction } from './reward-function.ts';
@@ -24,7 +24,7 @@ export async function checkTapo(context: CheckContext<TapoOptions>): Promise<voi
   if (checked) {
     context.found(weightsText(checked.weights));
     checkTrainingMemory(context.options, context);
-    context.needsDisk(checked.weights * 4 * 4);
+    context.needsDisk(trainingDisk(context.options, checked.weights));
   }
   if (!data) {
     if (reward.function) await loadRewardFunction(reward.function.path);

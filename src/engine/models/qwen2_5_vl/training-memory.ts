@@ -5,7 +5,7 @@ import { sizeOf } from '../../tensor.ts';
 import type { Training } from './open-training-model.ts';
 
 /** Per trained weight in float32: itself, its gradient, that of a micro-batch, two moments. */
-const BYTES_PER_TRAINED = 5 * 4;
+export const BYTES_PER_TRAINED = 5 * 4;
 
 /**
  * @returns bytes, and the number of weights that they are about
