@@ -52,10 +52,13 @@ const KNOWN: readonly KnownInput[] = [
 ];
 
 /** Memory in GB that training takes at least, by billions of weights: of all weights in float32 with both moments, and of an adapter. */
-const TRAINING_GB = { 3: { all: 75, adapter: 10 }, 7: { all: 166, adapter: 20 } } as const;
+const TRAINING_GB: Readonly<Record<string, { readonly all: number; readonly adapter: number }>> = {
+  3: { all: 75, adapter: 10 },
+  7: { all: 166, adapter: 20 },
+};
 
-function trainingTakes(size: keyof typeof TRAINING_GB): string {
-  const { all, adapter } = TRAINING_GB[size];
+function trainingTakes(size: string): string {
+  const { all, adapter } = TRAINING_GB[size]!;
   const limit = process.constrainedMemory?.() ?? 0;
   const has = Math.floor((limit > 0 ? Math.min(limit, totalmem()) : totalmem()) / 1e9);
   return `training all of it takes about ${all} GB of memory and an adapter (adapter.kind=lora) ${adapter} GB, this machine has ${has} GB`;
@@ -67,7 +70,7 @@ export function sourceOfInput(written: string): string | undefined {
     const found = path.exec(written);
     if (!found) continue;
     const [, size = ''] = found;
-    return `${hint.replace('$1', size)}${isModel ? `; ${trainingTakes(size as keyof typeof TRAINING_GB)}` : ''}`;
+    return `${hint.replace('$1', size)}${isModel ? `; ${trainingTakes(size)}` : ''}`;
   }
   return undefined;
 }

@@ -249,8 +249,9 @@ export const DIVERGENCES = {
   },
   Q30: {
     quirk: 'Dead and misleading options, a console script without a module.',
-    here: 'Not ported.',
-    treatment: 'not applicable',
+    here: 'Not ported. An option about a view that takes no part is an error.',
+    treatment: 'mended',
+    tests: [[STAGE, 'rejects options about a view that takes no part (Q30)']],
   },
   Q31: {
     quirk: '`image_aug` is the negative, `image_noisy` the positive image, `kl_prcp` the divergence between classes.',

@@ -269,4 +269,22 @@ describe('tapo', () => {
     expect(check({ trainable: { vision: false, projector: false, text: false } })).toEqual(['/trainable']);
     expect(check({ minPixels: 9, maxPixels: 8 })).toEqual(['/minPixels']);
   });
+
+  it('rejects options about a view that takes no part (Q30)', () => {
+    const check = (options: Partial<TapoOptions>) => {
+      using context = fakeContext(tapoStage, { steps: 1, ...options });
+      return tapoStage.validate!(context.options).map(({ pointer }) => pointer);
+    };
+    expect(check({ preset: 'dapo', negativeKl: 0.01, negativeEntropy: 0.03, positiveConditioning: 'own' })).toEqual([
+      ...['/negativeKl', '/negativeEntropy', '/positiveConditioning'],
+    ]);
+    expect(check({ preset: 'dapo', negativeKl: 0, negativeEntropy: null })).toEqual([]);
+    expect(check({ views: { maskedShare: 0.5, noise: { strength: 9 } } })).toEqual([
+      '/views/maskedShare',
+      '/views/noise',
+    ]);
+    expect(check({ preset: 'papo', views: { maskedShare: 0.5 } })).toEqual([]);
+    const reward = { formatWeight: 0.1, function: fakeArtifact('files', 'reward.mjs') };
+    expect(check({ rewardRule: 'exact', reward })).toEqual(['/rewardRule']);
+  });
 });

@@ -4,6 +4,7 @@ import { loadStageSchema } from '../../src/run/load-schema.ts';
 import { defineStage, type OptionProblem } from '../../src/run/stage-api.ts';
 import type { TapoOptions } from './options.ts';
 import { resolveSettings } from './settings.ts';
+import { strayOptions } from './stray-options.ts';
 import { usedSwitches } from './switches.ts';
 
 export const tapoStage = defineStage<TapoOptions>({
@@ -31,9 +32,9 @@ export const tapoStage = defineStage<TapoOptions>({
 });
 
 function validate(options: TapoOptions): OptionProblem[] {
-  const problems: OptionProblem[] = [];
   const { groupSize, minPixels, maxPixels } = options;
   const settings = resolveSettings(options);
+  const problems = strayOptions(options, settings);
   for (const key of strayAdapterSettings(options.adapter)) {
     problems.push({
       pointer: `/adapter/${key}`,
