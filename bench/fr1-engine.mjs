@@ -108,7 +108,7 @@ const REQUESTS = {
     const count = batch.targets.length;
     const weight = float32([count], new Float32Array(count).fill(1 / count));
     const { loss } = await model.lossAndGradients(batch, WEIGHTED_NLL, { weight }, gradients);
-    clipGlobalNorm(gradients, MAX_GRAD_NORM);
+    await clipGlobalNorm(gradients, MAX_GRAD_NORM);
     await optimizer.step(gradients, LEARNING_RATE);
     return { seconds: (performance.now() - start) / 1000, loss };
   },

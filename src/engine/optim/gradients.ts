@@ -1,7 +1,9 @@
 /**
- * Gradients of all trained weights: accumulation, norm, clipping, in host memory or on a device. On the host, sums are
- * taken in float64 and always in the same order.
+ * Gradients of all trained weights: accumulation, norm, clipping, in host memory or on a device. On the host they
+ * are loops in parts, between which other work of the main thread has its turn; sums are taken in float64 and always in the
+ * same order. Kernels of onnxruntime would be no faster (see docs/lab-log.md) and would sum in an order of their own.
  */
+import { isTurnDue, takeTurn } from '../turn.ts';
 import type { DeviceParameters, DeviceVector } from './device-parameters.ts';
 import type { FlatBuffer, ParameterStore } from './parameter-store.ts';
 
@@ -49,7 +51,7 @@ export class GradientSum {
     const result = await compute(part);
     if (isFirst) return result;
     const sum = this.value;
-    if (isOnHost(sum)) accumulate(sum, part as FlatBuffer);
+    if (isOnHost(sum)) await accumulate(sum, part as FlatBuffer);
     else {
       const next = (await this.#buffer(2)) as DeviceGradients;
       await this.#device!.add(sum.parts, (part as DeviceGradients).parts, next.parts);
@@ -81,19 +83,31 @@ export class GradientSum {
 }
 
 /** sum += part */
-export function accumulate(sum: FlatBuffer, part: FlatBuffer): void {
-  for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + part[i]!;
+export async function accumulate(sum: FlatBuffer, part: FlatBuffer): Promise<void> {
+  await inTurns(sum.length, (from, to) => {
+    for (let i = from; i < to; i++) sum[i] = sum[i]! + part[i]!;
+  });
 }
 
-export function scale(buffer: FlatBuffer, factor: number): void {
-  for (let i = 0; i < buffer.length; i++) buffer[i] = buffer[i]! * factor;
+export async function scale(buffer: FlatBuffer, factor: number): Promise<void> {
+  await inTurns(buffer.length, (from, to) => {
+    for (let i = from; i < to; i++) buffer[i] = buffer[i]! * factor;
+  });
 }
 
 /** Euclidean norm of all gradients together. */
-export function globalNorm(gradients: FlatBuffer): number {
+export async function globalNorm(gradients: FlatBuffer): Promise<number> {
   let sum = 0;
-  for (let i = 0; i < gradients.length; i++) sum += gradients[i]! * gradients[i]!;
+  await inTurns(gradients.length, (from, to) => {
+    sum = addSquares(sum, gradients, from, to);
+  });
   return Math.sqrt(sum);
+}
+
+function addSquares(start: number, gradients: FlatBuffer, from: number, to: number): number {
+  let sum = start;
+  for (let i = from; i < to; i++) sum += gradients[i]! * gradients[i]!;
+  return sum;
 }
 
 /**
@@ -101,11 +115,22 @@ export function globalNorm(gradients: FlatBuffer): number {
  *
  * @returns the norm before clipping
  */
-export function clipGlobalNorm(gradients: FlatBuffer, maxNorm: number): number {
-  const norm = globalNorm(gradients);
+export async function clipGlobalNorm(gradients: FlatBuffer, maxNorm: number): Promise<number> {
+  const norm = await globalNorm(gradients);
   const factor = clipFactor(norm, maxNorm);
-  if (factor < 1) scale(gradients, factor);
+  if (factor < 1) await scale(gradients, factor);
   return norm;
+}
+
+/** Elements of a pass between two looks at the clock: less than a millisecond. */
+const PART = 2 ** 19;
+
+/** A long pass over a buffer in parts, between which others have their turn. */
+async function inTurns(length: number, pass: (from: number, to: number) => void): Promise<void> {
+  for (let from = 0; from < length; from += PART) {
+    pass(from, Math.min(length, from + PART));
+    if (isTurnDue()) await takeTurn();
+  }
 }
 
 function clipFactor(norm: number, maxNorm: number): number {
