@@ -5,9 +5,10 @@ import { createRequire } from 'node:module';
 import { availableParallelism, cpus } from 'node:os';
 import path from 'node:path';
 import { openRuntime } from '../engine/session/open-runtime.ts';
-import { findOrtLibrary } from '../engine/session/ort-api.ts';
+import { bridgeVersion, findOrtLibrary } from '../engine/session/ort-api.ts';
 import type { Runtime } from '../engine/session/runtime.ts';
 import { openDeviceMemory } from './devices.ts';
+import { nvidiaCards } from './nvidia-cards.ts';
 import { processMemory } from './process-memory.ts';
 
 /** One line of the report. */
@@ -59,7 +60,7 @@ function nodeFinding(): Finding {
 
 function runtimeFinding(runtime: Runtime): Finding {
   const isMain = runtime.name === 'c-api';
-  const way = isMain ? 'its C API' : 'the onnxruntime-node package, which is slower';
+  const way = isMain ? `its C API (koffi ${bridgeVersion()})` : 'the onnxruntime-node package, which is slower';
   return {
     subject: 'onnxruntime',
     isUsable: true,
@@ -81,7 +82,7 @@ async function deviceFinding(runtime: Runtime | undefined, id: string): Promise<
   }
   try {
     await openDeviceMemory(runtime, id);
-    return { subject: id, isUsable: true, detail: DESCRIPTION[kindOf(id)], steps: [] };
+    return { subject: id, isUsable: true, detail: await descriptionOf(id), steps: [] };
   } catch (error) {
     const [detail = ''] = messageOf(error).replace(`the device "${id}" cannot be used: `, '').split(' with error: ');
     return { subject: id, isUsable: false, detail, steps: runtime.name === 'worker' ? [] : STEPS[kindOf(id)]() };
@@ -94,10 +95,13 @@ function kindOf(id: string): DeviceKind {
   return id === 'webgpu' ? 'webgpu' : 'cuda';
 }
 
-const DESCRIPTION: Readonly<Record<DeviceKind, string>> = {
-  webgpu: 'the default adapter',
-  cuda: 'the CUDA libraries of onnxruntime are in place',
-};
+/** What is known of a usable device; onnxruntime tells neither a card's name nor which adapter it has taken. */
+async function descriptionOf(id: string): Promise<string> {
+  const cards = [...new Set(await nvidiaCards())];
+  const isCuda = kindOf(id) === 'cuda';
+  const what = isCuda ? 'the CUDA libraries of onnxruntime are in place' : 'the default adapter';
+  return cards.length === 0 ? what : `${what}; NVIDIA's driver has ${cards.join(', ')}`;
+}
 
 const STEPS: Readonly<Record<DeviceKind, () => string[]>> = { webgpu: webGpuSteps, cuda: cudaSteps };
 

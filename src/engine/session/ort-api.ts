@@ -190,6 +190,11 @@ export function callAsync<A extends unknown[], R>(native: NativeFunction<A, R>, 
   });
 }
 
+/** Version of koffi, through which the library is called. */
+export function bridgeVersion(): string {
+  return koffi.version;
+}
+
 /** Address of the first byte of a view. */
 export function addressOf(view: NodeJS.ArrayBufferView): Pointer {
   return koffi.address(view);

@@ -101,7 +101,11 @@ class WorkerRuntime implements Runtime {
     try {
       created = (await this.#worker.request({ op: 'create', model: model.slice(), options: native })) as WireCreated;
     } catch (error) {
-      throw new Fr1Error('RUNTIME_SESSION_FAILED', `session "${name}": ${(error as Error).message}`, { cause: error });
+      const { message } = error as Error;
+      throw new Fr1Error('RUNTIME_SESSION_FAILED', `session "${name}": ${message}`, {
+        cause: error,
+        ...(BFLOAT16_REFUSED.test(message) && { hint: BFLOAT16_HINT }),
+      });
     }
     try {
       const session = new WorkerSession(this.#worker, name, created, (ended) => this.#sessions.delete(ended));
@@ -124,6 +128,12 @@ class WorkerRuntime implements Runtime {
     return this.#closed;
   }
 }
+
+/** What onnxruntime-node says of a bfloat16 input or output: 16 is that type's number in ONNX. */
+const BFLOAT16_REFUSED = /Unsupported data type: 16\b/;
+const BFLOAT16_HINT =
+  'the worker runtime takes no weights in bfloat16: unset FR1_RUNTIME and see what `fr1 doctor` says of koffi, or ' +
+  'write the model in float32 with a stage `uses: export` and `dtype: float32`';
 
 function cpuOnly(provider: string): Fr1Error {
   return new Fr1Error(
