@@ -4,12 +4,11 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { trainingOf } from '../src/engine/adapters/choice.ts';
 import { openModelFolder } from '../src/engine/adapters/model-folder.ts';
-import { trainingMemory } from '../src/engine/models/qwen2_5_vl/training-memory.ts';
 import { openRuntime } from '../src/engine/session/open-runtime.ts';
 import type { Runtime } from '../src/engine/session/runtime.ts';
 import { sizeOf } from '../src/engine/tensor.ts';
 import type { Fr1Error } from '../src/errors/fr1-error.ts';
-import { checkTrainingMemory, trainingDisk } from './memory-check.ts';
+import { checkTrainingMemory, trainingBytes, trainingDisk } from './memory-check.ts';
 import { writeTinyModel } from './testing/tiny-model.ts';
 
 let runtime: Runtime;
@@ -45,7 +44,7 @@ describe('checkTrainingMemory()', () => {
     expect(check(1000).problems).toEqual([
       expect.objectContaining({ code: 'DEVICE_MEMORY', hint: expect.stringContaining('quickstart') }),
     ]);
-    const bytesOf = (kind: 'full' | 'lora') => trainingMemory(folder, trainingOf({ kind }, ALL, 0)).bytes;
+    const bytesOf = (kind: 'full' | 'lora') => trainingBytes(folder, trainingOf({ kind }, ALL, 0)).bytes;
     expect(bytesOf('lora')).toBeLessThan(bytesOf('full'));
     expect(check(bytesOf('lora')).problems[0]!.hint).toContain('adapter: { kind: lora }');
   });
@@ -64,7 +63,7 @@ describe('trainingDisk()', () => {
     const room = (kind: 'full' | 'lora', trainable = ALL) =>
       trainingDisk({ model: { path: folder }, adapter: { kind }, trainable }, weights);
     expect(room('full')).toBe(weights * 16);
-    const { trained } = trainingMemory(folder, trainingOf({ kind: 'lora' }, ALL, 0));
+    const { trained } = trainingBytes(folder, trainingOf({ kind: 'lora' }, ALL, 0));
     expect(room('lora')).toBe(weights * 4 + trained * 16);
     expect(room('full', { ...ALL, text: false })).toBeLessThan(room('full'));
   });

@@ -53,6 +53,15 @@ export interface BetterThanRecord extends BetterThan {
   readonly p: number | null;
 }
 
+/** Of the process while a stage ran: other stages at the same time, and what earlier ones left, count in it. */
+export interface MemoryRecord {
+  /** What the stage expected to take at most, by itself; absent where it did not say. */
+  readonly expectedBytes?: number | undefined;
+  /** When it started. */
+  readonly startBytes: number;
+  readonly peakBytes: number;
+}
+
 export interface DeviceUsage {
   readonly device: string;
   readonly leases: number;
@@ -128,12 +137,21 @@ export type RunEventBody =
       readonly values: Readonly<Record<string, number>>;
     }
   | { readonly type: 'stage-log'; readonly stage: string; readonly message: string }
+  /** How much memory a stage expects to take at most, and what for: its largest parts, in words. */
+  | {
+      readonly type: 'stage-memory';
+      readonly stage: string;
+      readonly expectedBytes: number;
+      readonly parts: Readonly<Record<string, number>>;
+    }
   | { readonly type: 'stage-warn'; readonly stage: string; readonly message: string }
   | {
       readonly type: 'stage-finished';
       readonly stage: string;
       readonly fingerprint: string;
       readonly durationMs: number;
+      /** Absent in events of old versions. */
+      readonly memory?: MemoryRecord;
       readonly outputs: Readonly<Record<string, OutputRecord>>;
       readonly metrics: Readonly<Record<string, Metric>>;
       readonly tables: readonly ReportTable[];

@@ -19,6 +19,7 @@ import { explainDiskError } from './disk-error.ts';
 import { errorRecordOf } from './error-record.ts';
 import type { OutputRecord, RunEventHub } from './events.ts';
 import { checkExpectations } from './expectations.ts';
+import { MemoryWatch } from './memory-watch.ts';
 import { placeInputError } from './place-input-error.ts';
 import { OutputPlacer } from './place-outputs.ts';
 import { type Quiet, QuietWatch } from './quiet-watch.ts';
@@ -379,6 +380,8 @@ class PlanExecution {
     const { timeoutMs } = stage;
     const limits = { stage: name, timeoutMs, settleMs: this.#options.settleMs ?? SETTLE_MS, signal };
     using watch = new QuietWatch(this.#options.quietMs ?? QUIET_MS, (quiet) => this.#tellQuiet(stage, quiet));
+    using memory = new MemoryWatch();
+    let expectedBytes: number | undefined;
     const result = await withinTime(limits, (attemptSignal) => {
       let isCurrent = true;
       attemptSignal.addEventListener('abort', () => setTimeout(() => (isCurrent = false), limits.settleMs).unref(), {
@@ -393,6 +396,9 @@ class PlanExecution {
           signal: attemptSignal,
           pipelineFolder: plan.pipeline.folder,
           watch,
+          onExpectedMemory: (bytes) => {
+            expectedBytes = bytes;
+          },
           // What a stage that does not react to the abort still says is nobody's concern.
           emit: (event) => {
             if (!this.#isOver && isCurrent) events.emit(event);
@@ -430,6 +436,7 @@ class PlanExecution {
       stage: name,
       fingerprint: fingerprint.digest,
       durationMs,
+      memory: { expectedBytes, startBytes: memory.startBytes, peakBytes: memory.peakBytes },
       outputs,
       metrics,
       tables,

@@ -206,6 +206,8 @@ function logTextOf(event: RunEvent): string | undefined {
   switch (event.type) {
     case 'stage-log':
       return event.message;
+    case 'stage-memory':
+      return `expects to take ${event.expectedBytes} bytes of memory: ${JSON.stringify(event.parts)}`;
     case 'stage-warn':
       return `warning: ${event.message}`;
     case 'stage-quiet':

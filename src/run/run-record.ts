@@ -3,6 +3,7 @@ import type {
   DeviceUsage,
   ErrorRecord,
   ExpectationRecord,
+  MemoryRecord,
   OutputRecord,
   RunEvent,
   RunReason,
@@ -43,6 +44,8 @@ export interface StageRecord {
   readonly device?: string | null;
   /** Of a cached stage: how long it took when it ran. */
   readonly durationMs?: number;
+  /** Of a stage that ran; absent in records of old versions. */
+  readonly memory?: MemoryRecord;
   readonly outputs: Readonly<Record<string, OutputRecord>>;
   readonly metrics: Readonly<Record<string, Metric>>;
   readonly tables: readonly ReportTable[];
@@ -136,8 +139,15 @@ export function applyEvent(record: RunRecord, event: RunEvent): RunRecord {
       });
     }
     case 'stage-finished': {
-      const { outputs, metrics, tables, durationMs } = event;
-      return withStage(record, event.stage, { status: 'ran', outputs, metrics, tables, durationMs });
+      const { outputs, metrics, tables, durationMs, memory } = event;
+      return withStage(record, event.stage, {
+        status: 'ran',
+        ...(memory && { memory }),
+        outputs,
+        metrics,
+        tables,
+        durationMs,
+      });
     }
     case 'stage-failed':
       return withStage(record, event.stage, { status: 'failed', error: event.error, durationMs: event.durationMs });
@@ -174,6 +184,7 @@ export function applyEvent(record: RunRecord, event: RunEvent): RunRecord {
     case 'stage-progress':
     case 'stage-metric':
     case 'stage-log':
+    case 'stage-memory':
       return record;
     default:
       throw new TypeError(`unknown event ${(event satisfies never as RunEvent).type}`);

@@ -129,6 +129,12 @@ export interface StageContext<Options = Record<string, unknown>> {
   readonly lease: Lease;
   log(message: string): void;
   warn(message: string): void;
+  /**
+   * Tells how much memory the stage expects to take at most, before it takes it; kept beside what it took.
+   *
+   * @param parts bytes by what they are for, in words
+   */
+  expectMemory(bytes: number, parts?: Readonly<Record<string, number>>): void;
   progress(progress: Progress): void;
   /** Records training curves; `step` counts from 1. */
   metric(step: number, values: Readonly<Record<string, number>>): void;

@@ -19,10 +19,11 @@ export interface ContextParts {
   readonly pipelineFolder: string;
   readonly watch: QuietWatch;
   readonly emit: RunEventHub['emit'];
+  onExpectedMemory(bytes: number): void;
 }
 
 export function stageContext(parts: ContextParts): StageContext {
-  const { stage, options, work, lease, signal, pipelineFolder, watch, emit } = parts;
+  const { stage, options, work, lease, signal, pipelineFolder, watch, emit, onExpectedMemory } = parts;
   const { name } = stage;
   let lastProgressAt = Number.NEGATIVE_INFINITY;
   return {
@@ -46,6 +47,11 @@ export function stageContext(parts: ContextParts): StageContext {
     warn: (message) => {
       watch.sign();
       emit({ type: 'stage-warn', stage: name, message });
+    },
+    expectMemory: (expectedBytes, parts = {}) => {
+      watch.sign();
+      onExpectedMemory(expectedBytes);
+      emit({ type: 'stage-memory', stage: name, expectedBytes, parts });
     },
     progress: (progress: Progress) => {
       watch.sign(progress);

@@ -18,6 +18,7 @@ import {
   durationText,
   expectationText,
   firstLine,
+  memoryText,
   oneLine,
   reasonText,
   retryText,
@@ -139,6 +140,9 @@ export function liveRenderer(stdout: NodeJS.WriteStream, stderr: NodeJS.WriteStr
         return;
       case 'stage-log':
         note(event.stage, oneLine(event.message));
+        return;
+      case 'stage-memory':
+        note(event.stage, memoryText(event));
         return;
       case 'stage-warn':
         note(event.stage, `warning: ${oneLine(event.message)}`);

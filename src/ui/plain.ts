@@ -9,8 +9,10 @@ import {
   durationText,
   expectationText,
   firstLine,
+  memoryText,
   metricText,
   oneLine,
+  peakText,
   reasonText,
   retryText,
 } from './words.ts';
@@ -62,7 +64,11 @@ export function plainRenderer(writeLine: (line: string) => void): (event: RunEve
       case 'stage-warn':
         stageLine(event.stage, `warning: ${oneLine(event.message)}`);
         return;
+      case 'stage-memory':
+        stageLine(event.stage, memoryText(event));
+        return;
       case 'stage-finished':
+        if (event.memory?.expectedBytes !== undefined) stageLine(event.stage, peakText(event.memory));
         stageLine(event.stage, finishedText(event));
         return;
       case 'stage-failed':

@@ -1,5 +1,12 @@
 /** Values as short English text, for terminals. Pure. */
-import type { BetterThanRecord, DeviceUsage, ExpectationRecord, RunEvent, RunReason } from '../run/events.ts';
+import type {
+  BetterThanRecord,
+  DeviceUsage,
+  ExpectationRecord,
+  MemoryRecord,
+  RunEvent,
+  RunReason,
+} from '../run/events.ts';
 import type { Metric, Progress } from '../run/stage-api.ts';
 
 /** `40 ms`, `0.4 s`, `12 s`, `3 min 05 s`, `2 h 04 min`. */
@@ -31,6 +38,19 @@ export function bytesText(bytes: number): string {
     [size, unit] = [size / 1024, larger];
   }
   return `${unit === 'B' || size >= 100 ? Math.round(size) : size.toFixed(1)} ${unit}`;
+}
+
+/** `takes about 9.1 GiB of memory: frozen weights 7.0 GiB, activations 1.4 GiB`. */
+export function memoryText({ expectedBytes, parts }: Extract<RunEvent, { type: 'stage-memory' }>): string {
+  const large = Object.entries(parts).filter(([, bytes]) => bytes > 0.05 * expectedBytes);
+  const list = large.sort(([, a], [, b]) => b - a).map(([name, bytes]) => `${name} ${bytesText(bytes)}`);
+  return `takes about ${bytesText(expectedBytes)} of memory${list.length > 0 ? `: ${list.join(', ')}` : ''}`;
+}
+
+/** `took 8.9 GiB of memory at most, expected 9.1 GiB`. */
+export function peakText({ peakBytes, expectedBytes }: MemoryRecord): string {
+  const expected = expectedBytes === undefined ? '' : `, expected ${bytesText(expectedBytes)}`;
+  return `took ${bytesText(peakBytes)} of memory at most${expected}`;
 }
 
 /** `1 artifact`, `3 artifacts`, `2 entries`. */

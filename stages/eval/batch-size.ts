@@ -10,7 +10,7 @@ export function defaultBatchSize(provider: Provider): number {
 }
 
 /** Pixels of a batch's images that are held at a time, in bytes. */
-const MOST_IMAGE_BYTES = 2 ** 30;
+export const MOST_IMAGE_BYTES = 2 ** 30;
 
 /** Whether a batch is full before it has its number of items: large images would take the memory of the host. */
 export function holdsEnough(images: readonly { readonly pixels: Float32Array }[]): boolean {

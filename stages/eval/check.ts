@@ -7,14 +7,19 @@ import { loadImage } from '../../src/engine/image/load-image.ts';
 import { checkModel, weightsText } from '../../src/engine/models/qwen2_5_vl/check-model.ts';
 import { withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import { processImage } from '../../src/engine/models/qwen2_5_vl/image-processor.ts';
+import { plannedModel } from '../../src/engine/models/qwen2_5_vl/planned-weights.ts';
 import { IMAGE_MARKER } from '../../src/engine/models/qwen2_5_vl/processor.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { scoreClosedWorld } from '../../src/methods/closed-world.ts';
 import { promptOf, renderPrompt } from '../../src/methods/prompts.ts';
 import { checkRows } from '../../src/run/check-rows.ts';
 import type { CheckContext } from '../../src/run/stage-api.ts';
+import type { Asked } from '../memory.ts';
+import { checkMemory } from '../memory-check.ts';
+import { defaultBatchSize } from './batch-size.ts';
 import { importOutputs, listsOfResults } from './imported-outputs.ts';
 import { planItems, readTestSets } from './items.ts';
+import { answeringPlan, EVAL_KNOBS } from './memory.ts';
 import type { EvalOptions } from './options.ts';
 import { originOfAnswers } from './origin.ts';
 import { rulesOf } from './rules.ts';
@@ -22,6 +27,8 @@ import { rulesOf } from './rules.ts';
 export async function checkEval(context: CheckContext<EvalOptions>): Promise<void> {
   const { model, data, prompts, modes } = context.options;
   const { minPixels, maxPixels } = rulesOf(context.options as EvalOptions);
+  const pixels = { minPixels: minPixels ?? undefined, maxPixels: maxPixels ?? undefined };
+  const asked: Asked[] = [];
   const checked = model && (await checkModel(model.path));
   if (checked) context.found(weightsText(checked.weights));
   checkSimilarity(context);
@@ -35,10 +42,10 @@ export async function checkEval(context: CheckContext<EvalOptions>): Promise<voi
       if (modes.includes('closed') && row.options.length > 0) checkScoring(row, place);
       const image = await loadImage(path.join(artifact.path, row.image));
       if (!checked) return;
-      const budget = { minPixels: minPixels ?? undefined, maxPixels: maxPixels ?? undefined };
-      const processed = processImage(image, withPixelBudget(checked.processor.images, budget));
+      const processed = processImage(image, withPixelBudget(checked.processor.images, pixels));
       for (const mode of modes) {
         const text = renderPrompt(promptOf(prompts, mode), { question: row.question, options: row.options });
+        asked.push({ text, image: path.join(artifact.path, row.image) });
         const messages = [{ role: 'user' as const, content: `${IMAGE_MARKER}${text}` }];
         const { inputIds } = checked.processor.encodeChat(messages, [processed], { addGenerationPrompt: true });
         longest = Math.max(longest, inputIds.length);
@@ -47,6 +54,13 @@ export async function checkEval(context: CheckContext<EvalOptions>): Promise<voi
     const sizes = longest === 0 ? '' : ` with prompts of at most ${longest} tokens`;
     if (isRight) context.found(`${rows.length} items of ${split}${sizes}`);
   }
+  if (!model || !checked || asked.length === 0) return;
+  const options = context.options as EvalOptions;
+  const settings = withPixelBudget(checked.processor.images, pixels);
+  const planned = plannedModel(model.path, null);
+  const size = { batchSize: options.batchSize ?? defaultBatchSize('cpu'), maxNewTokens: options.maxNewTokens };
+  const plan = await answeringPlan(planned, asked, size, checked.processor, settings);
+  checkMemory(context, 'this evaluation', plan, EVAL_KNOBS);
 }
 
 /** That answers given elsewhere fit their questions; nothing where either is still to be made. */

@@ -11,6 +11,7 @@ import { RowLog } from '../../src/artifacts/row-log.ts';
 import type { EvaluationInfo, MetricsFile } from '../../src/artifacts/types.ts';
 import { openTextEmbedder } from '../../src/engine/embedding/text-embedder.ts';
 import type { Completion, GenerationRequest, Generator, SamplingOptions } from '../../src/engine/generate/types.ts';
+import type { MemoryPlan } from '../../src/engine/models/qwen2_5_vl/estimate.ts';
 import { RandomStream } from '../../src/engine/random.ts';
 import { isTurnDue, takeTurn } from '../../src/engine/turn.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
@@ -19,10 +20,12 @@ import { scoreClosedWorld } from '../../src/methods/closed-world.ts';
 import { scoreOpenWorld } from '../../src/methods/open-world.ts';
 import type { Estimate } from '../../src/methods/statistics.ts';
 import type { ReportTable, StageContext, StageResult } from '../../src/run/stage-api.ts';
+import { type Asked, requireStageMemory } from '../memory.ts';
 import { defaultBatchSize, holdsEnough } from './batch-size.ts';
 import { type FinishedOutput, finishedOutputOf } from './finished-output.ts';
 import { importOutputs, listsOfResults } from './imported-outputs.ts';
 import { type Mode, planItems, readTestSets, type TestItem } from './items.ts';
+import { type AnsweringSize, EVAL_KNOBS } from './memory.ts';
 import type { EvalOptions } from './options.ts';
 import { type Origin, originOfAnswers, originOfModel } from './origin.ts';
 import { type EvaluationRules, rulesOf } from './rules.ts';
@@ -41,6 +44,8 @@ export interface EvaluatedModel {
   /** What its files ask for besides and it does not do, e.g. `num_beams 4`. */
   readonly ignoredSampling: readonly string[];
   readonly generator: Generator;
+  /** What answering questions takes; absent for a model whose memory is not the host's. */
+  memoryPlan?(questions: readonly Asked[], size: AnsweringSize): Promise<MemoryPlan>;
 }
 
 /**
@@ -124,6 +129,11 @@ async function generateOutputs(
     tally.add(items[index]!, output);
   });
 
+  if (log.rows.length < items.length && model.memoryPlan) {
+    const questions = items.slice(log.rows.length).map(({ prompt, imageFile }) => ({ text: prompt, image: imageFile }));
+    const plan = await model.memoryPlan(questions, { batchSize, maxNewTokens: context.options.maxNewTokens });
+    requireStageMemory(context, 'this evaluation', plan, EVAL_KNOBS);
+  }
   while (log.rows.length < items.length) {
     context.signal.throwIfAborted();
     const from = log.rows.length;

@@ -5,9 +5,11 @@ import { processImage } from '../../src/engine/models/qwen2_5_vl/image-processor
 import { openVisionLanguageModel } from '../../src/engine/models/qwen2_5_vl/open-model.ts';
 import { IMAGE_MARKER } from '../../src/engine/models/qwen2_5_vl/processor.ts';
 import type { OpenModel } from './definition.ts';
+import { answeringPlan } from './memory.ts';
 
 export const openCheckpoint: OpenModel = async (source, checkpointFolder, pixels) => {
-  const { processor, generator, release } = await openVisionLanguageModel(source, checkpointFolder);
+  const model = await openVisionLanguageModel(source, checkpointFolder);
+  const { processor, generator, release } = model;
   const settings = withPixelBudget(processor.images, pixels);
   return {
     generator,
@@ -21,6 +23,9 @@ export const openCheckpoint: OpenModel = async (source, checkpointFolder, pixels
       const { inputIds } = processor.encodeChat(messages, [processed], { addGenerationPrompt: true });
       return { inputIds, images: [processed] };
     },
+    ...(!source.memory && {
+      memoryPlan: (questions, size) => answeringPlan(model, questions, size, processor, settings),
+    }),
     decode: (tokenIds) => processor.decode(tokenIds, { skipSpecialTokens: true }),
     [Symbol.asyncDispose]: release,
   };

@@ -1,24 +1,29 @@
 /** Looks at the model and at every chat before anything is trained. */
 import path from 'node:path';
 import { readSftData } from '../../src/artifacts/rows.ts';
+import { trainingOf } from '../../src/engine/adapters/choice.ts';
+import { pixelBytes } from '../../src/engine/models/qwen2_5_vl/batch-size.ts';
 import { checkModel, weightsText } from '../../src/engine/models/qwen2_5_vl/check-model.ts';
-import { ImageCache } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
+import { IMAGE_CACHE_BYTES, ImageCache } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
+import { plannedModel } from '../../src/engine/models/qwen2_5_vl/planned-weights.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { checkRows } from '../../src/run/check-rows.ts';
 import type { CheckContext } from '../../src/run/stage-api.ts';
-import { checkTrainingMemory, trainingDisk } from '../memory-check.ts';
-import { encodeExample, pixelBudget } from './examples.ts';
+import { checkMemory, checkTrainingMemory, trainingDisk } from '../memory-check.ts';
+import { type Example, encodeExample, largestBatch, pixelBudget } from './examples.ts';
+import { SFT_KNOBS } from './memory-knobs.ts';
 import type { SftOptions } from './options.ts';
 
 /** Images are looked at once, so none need to be kept. */
 const CACHE_BYTES = 16 * 2 ** 20;
 
 export async function checkSft(context: CheckContext<SftOptions>): Promise<void> {
-  const { model, data, maxTokens } = context.options;
+  const { model, data, maxTokens, adapter, trainable } = context.options;
   const checked = model && (await checkModel(model.path));
+  let hasRoom = true;
   if (checked) {
     context.found(weightsText(checked.weights));
-    checkTrainingMemory(context.options, context);
+    hasRoom = checkTrainingMemory(context.options, context);
     context.needsDisk(trainingDisk(context.options, checked.weights));
   }
   if (!data) return;
@@ -29,16 +34,22 @@ export async function checkSft(context: CheckContext<SftOptions>): Promise<void>
   if (!checked) return;
   const { processor } = checked;
   const images = new ImageCache(processor.images, { budget: pixelBudget(context.options), maxBytes: CACHE_BYTES });
-  let longest = 0;
+  const examples: Example[] = [];
   const isRight = await checkRows(context, rows, 'chats', async (row, index) => {
     try {
-      const { prefix, answer } = await encodeExample(row, data.path, processor, images, maxTokens);
-      longest = Math.max(longest, prefix.length + answer.length);
+      examples.push(await encodeExample(row, data.path, processor, images, maxTokens));
     } catch (cause) {
       if (!(cause instanceof Fr1Error)) throw cause;
       const place = `${path.join(data.path, 'data.json')}: chat ${index}`;
       throw new Fr1Error(cause.code, `${place}: ${cause.message}`, { hint: cause.hint, cause });
     }
   });
-  if (isRight) context.found(`${rows.length} chats of at most ${longest} tokens`);
+  if (!isRight) return;
+  const training = await largestBatch(examples, context.options, images);
+  context.found(`${rows.length} chats of at most ${training.tokens} tokens`);
+  if (!hasRoom) return;
+  const planned = plannedModel(model.path, trainingOf(adapter, trainable, 0));
+  const pixels = pixelBytes(planned.config, training.images) / training.rows;
+  const imageBytes = Math.min(IMAGE_CACHE_BYTES, rows.length * pixels);
+  checkMemory(context, 'this training', { ...planned, training, imageBytes }, SFT_KNOBS);
 }

@@ -1,14 +1,13 @@
 /** Fine-tuning from the first chat to the saved model; the loop itself is src/engine/recipes/supervised.ts. */
 import { trainingOf } from '../../src/engine/adapters/choice.ts';
-import { estimateMemory } from '../../src/engine/models/qwen2_5_vl/estimate.ts';
 import { ImageCache } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import { openTrainingModel } from '../../src/engine/models/qwen2_5_vl/open-training-model.ts';
 import type { Processor } from '../../src/engine/models/qwen2_5_vl/processor.ts';
-import { type MemoryKnobs, requireMemory } from '../../src/engine/models/qwen2_5_vl/require-memory.ts';
 import { AdamW } from '../../src/engine/optim/adamw.ts';
 import { type PlannedBatch, trainSupervised } from '../../src/engine/recipes/supervised.ts';
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import type { StageContext, StageResult } from '../../src/run/stage-api.ts';
+import { requireStageMemory } from '../memory.ts';
 import {
   type Example,
   largestBatch,
@@ -18,6 +17,7 @@ import {
   readExamples,
   stepsPerEpoch,
 } from './examples.ts';
+import { SFT_KNOBS } from './memory-knobs.ts';
 import type { SftOptions } from './options.ts';
 import { BestModel, validationLoss } from './validation.ts';
 
@@ -39,7 +39,11 @@ export async function runSft(context: StageContext<SftOptions>): Promise<StageRe
     });
     warnOfForm(context, examples);
     const training = await largestBatch(examples, options, cache);
-    if (!source.memory) requireMemory('this training', estimateMemory({ ...model, training }), KNOBS);
+    if (!source.memory) {
+      const { config, execution, weights } = model;
+      const imageBytes = cache.bytes;
+      requireStageMemory(context, 'this training', { config, execution, weights, training, imageBytes }, SFT_KNOBS);
+    }
     const totalSteps = options.steps ?? options.epochs! * stepsPerEpoch(examples.length, options.batchSize);
     const order = {
       seed,
@@ -119,13 +123,6 @@ async function heldOut(context: StageContext<SftOptions>, processor: Processor):
     planBatch(chats.slice(i * microBatchSize, (i + 1) * microBatchSize), processor, cache),
   );
 }
-
-const KNOBS: MemoryKnobs = {
-  frozenWeights: 'store the model in bfloat16',
-  trainedWeights: 'train an adapter (adapter: { kind: lora }) or one of lower rank, or fewer parts under trainable',
-  batch: 'lower microBatchSize or maxPixels',
-  activations: 'lower microBatchSize or maxPixels',
-};
 
 /** Tells of answers from which nothing learns the form that reward and evaluation look for, and of thoughts that lead nowhere. */
 function warnOfForm(context: StageContext<SftOptions>, examples: readonly Example[]): void {

@@ -1,14 +1,17 @@
 /** Looks at the model, and at the images, prompt and reward of every triplet, before anything is trained. */
 import path from 'node:path';
 import type { TripletRow } from '../../src/artifacts/types.ts';
+import { trainingOf } from '../../src/engine/adapters/choice.ts';
 import { checkModel, weightsText } from '../../src/engine/models/qwen2_5_vl/check-model.ts';
 import { ImageCache } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
+import { plannedModel } from '../../src/engine/models/qwen2_5_vl/planned-weights.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { methodSwitches } from '../../src/methods/presets.ts';
 import { type RewardRule, scoreResponse } from '../../src/methods/reward.ts';
 import { checkRows } from '../../src/run/check-rows.ts';
 import type { CheckContext } from '../../src/run/stage-api.ts';
-import { checkTrainingMemory, trainingDisk } from '../memory-check.ts';
+import { checkMemory, checkTrainingMemory, trainingDisk } from '../memory-check.ts';
+import { TAPO_KNOBS, tapoPlan } from './memory.ts';
 import type { TapoOptions } from './options.ts';
 import { type QuestionMaker, questionOf, readTriplets } from './questions.ts';
 import { loadRewardFunction, openRewardFunction } from './reward-function.ts';
@@ -21,9 +24,10 @@ export async function checkTapo(context: CheckContext<TapoOptions>): Promise<voi
   const settings = resolveSettings(context.options as TapoOptions);
   const { rewardRule: rule } = methodSwitches(set, { ...(rewardRule && { rewardRule }) });
   const checked = model && (await checkModel(model.path));
+  let hasRoom = true;
   if (checked) {
     context.found(weightsText(checked.weights));
-    checkTrainingMemory(context.options, context);
+    hasRoom = checkTrainingMemory(context.options, context);
     context.needsDisk(trainingDisk(context.options, checked.weights));
   }
   if (!data) {
@@ -50,6 +54,11 @@ export async function checkTapo(context: CheckContext<TapoOptions>): Promise<voi
   const rewarded =
     reward.function === undefined ? 'each rewarded for its label alone' : 'the first rewarded by your function';
   context.found(`${rows.length} triplets${prompts}, ${rewarded}`);
+  if (!model || maker === undefined || !hasRoom) return;
+  const options = context.options as TapoOptions;
+  const planned = plannedModel(model.path, trainingOf(options.adapter, options.trainable, 0));
+  const plan = await tapoPlan(planned, model.path, rows, options, settings, maker);
+  checkMemory(context, 'this training', plan, TAPO_KNOBS);
 }
 
 /** The right answer earns the reward, and the label of the negative image does not. */

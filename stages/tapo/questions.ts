@@ -43,6 +43,11 @@ export interface QuestionMaker {
   readonly totalSteps: number;
 }
 
+/** What the model is asked. */
+export function promptText({ question, options = [] }: TripletRow, prompt: TapoOptions['prompt']): string {
+  return renderPrompt(promptOf(prompt, options.length > 0 ? 'closed' : 'rl'), { question, options });
+}
+
 /**
  * A row with the images that take part. Masks and noise are drawn anew each time that a row is drawn.
  *
@@ -50,8 +55,7 @@ export interface QuestionMaker {
  */
 export async function questionOf(row: TripletRow, draw: Draw, maker: QuestionMaker): Promise<TripletQuestion> {
   const { folder, settings, processor, images, seed, totalSteps } = maker;
-  const { question, options = [] } = row;
-  const text = renderPrompt(promptOf(maker.prompt, options.length > 0 ? 'closed' : 'rl'), { question, options });
+  const text = promptText(row, maker.prompt);
   const promptFor = (image: ProcessedImage): Prompt => {
     const messages = [{ role: 'user' as const, content: `${IMAGE_MARKER}${text}` }];
     const { inputIds } = processor.encodeChat(messages, [image], { addGenerationPrompt: true });

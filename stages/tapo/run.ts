@@ -10,15 +10,14 @@ import { scoreResponse } from '../../src/methods/reward.ts';
 import { stepsOfEpochs } from '../../src/methods/tapo-presets.ts';
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import type { StageContext, StageResult } from '../../src/run/stage-api.ts';
+import { requireStageMemory } from '../memory.ts';
 import { curveValues, describeRun, gatherSamples, keepSamples } from './log.ts';
+import { FROZEN, TAPO_KNOBS, tapoPlan } from './memory.ts';
 import type { TapoOptions } from './options.ts';
 import { questionOf, readTriplets, type TripletQuestion } from './questions.ts';
 import { openRewardFunction } from './reward-function.ts';
 import { advantagesOf, filterOf, pixelBudget, type ResolvedSettings, resolveSettings } from './settings.ts';
 import { switchesOf } from './switches.ts';
-
-/** A reference policy has nothing to train. */
-const FROZEN = { kind: 'full', towers: { vision: false, projector: false, text: false } } as const;
 
 export async function runTapo(context: StageContext<TapoOptions>): Promise<StageResult> {
   const { options, state, seed, signal } = context;
@@ -49,6 +48,10 @@ export async function runTapo(context: StageContext<TapoOptions>): Promise<Stage
       seed,
       totalSteps,
     };
+    if (!source.memory) {
+      const plan = await tapoPlan(model, options.model.path, rows, options, settings, maker);
+      requireStageMemory(context, 'this training', plan, TAPO_KNOBS);
+    }
     const text = (tokenIds: readonly number[]) => processor.decode(tokenIds, { skipSpecialTokens: true });
     const task: TapoTask<TripletQuestion> = {
       size: rows.length,

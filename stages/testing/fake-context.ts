@@ -11,6 +11,8 @@ export interface FakeContext<Options> extends StageContext<Options>, Disposable 
   readonly messages: string[];
   readonly warnings: string[];
   readonly progressed: Progress[];
+  /** Bytes. */
+  readonly expectedMemory: number[];
   readonly curve: { readonly step: number; readonly values: Readonly<Record<string, number>> }[];
 }
 
@@ -42,6 +44,7 @@ export function fakeContext<Options>(
   const messages: string[] = [];
   const warnings: string[] = [];
   const progressed: Progress[] = [];
+  const expectedMemory: number[] = [];
   const curve: FakeContext<Options>['curve'] = [];
   return {
     name: stage.kind,
@@ -57,11 +60,13 @@ export function fakeContext<Options>(
     },
     log: (message) => messages.push(message),
     warn: (message) => warnings.push(message),
+    expectMemory: (bytes) => expectedMemory.push(bytes),
     progress: (progress) => progressed.push(progress),
     metric: (step, values) => curve.push({ step, values }),
     messages,
     warnings,
     progressed,
+    expectedMemory,
     curve,
     [Symbol.dispose]: () => rmSync(root, { recursive: true, force: true }),
   };

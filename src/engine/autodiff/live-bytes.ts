@@ -1,7 +1,8 @@
 /**
- * How much memory running a graph takes beyond its feeds: the largest sum of values that are alive at the same time.
- * A model of what onnxruntime does on the CPU: weights that are widened are widened first of all, reshaped values are
- * their source, and elementwise operators write over an input of their size that nobody reads after them.
+ * How much memory running a graph takes beyond its feeds and its outputs, whose memory is the caller's: the largest sum of
+ * values that are alive at the same time. A model of what onnxruntime does on the CPU: weights that are widened are widened
+ * first of all, reshaped values are their source, and elementwise operators write over an input of their size that nobody
+ * reads after them.
  */
 import { BYTES_PER_ELEMENT } from '../tensor.ts';
 import { evaluateDim } from './dim.ts';
@@ -9,23 +10,22 @@ import type { Graph, Node, Value } from './graph.ts';
 
 const IN_PLACE = new Set(['Add', 'Sub', 'Mul', 'Div', 'Neg', 'Softmax', 'Sigmoid', 'Exp', 'Sqrt', 'Clip', 'Tanh']);
 
-export function peakLiveBytes(
-  graph: Graph,
-  outputs: Readonly<Record<string, Value>>,
-  sizes: ReadonlyMap<string, number>,
-): number {
+export type Outputs = Readonly<Record<string, Value>>;
+
+export function peakLiveBytes(graph: Graph, outputs: Outputs, sizes: ReadonlyMap<string, number>): number {
   const nodes = inOrder(graph, Object.values(outputs));
-  const bytesOf = (value: Value) =>
-    value.shape.reduce<number>((bytes, dim) => bytes * evaluateDim(dim, sizes), BYTES_PER_ELEMENT[value.dtype]);
+  const given = new Set(Object.values(outputs));
+  const bytesOf = (value: Value) => (given.has(value) ? 0 : valueBytes(value, sizes));
   /** The value whose memory a value is. */
   const memory = new Map<Value, Value>();
   const rootOf = (value: Value): Value => memory.get(value) ?? value;
   const lastUse = new Map<Value, number>();
   nodes.forEach((node, at) => {
-    if (node.operator.type === 'Reshape') memory.set(node.outputs[0]!, rootOf(node.inputs[0]!));
+    if (node.operator.type === 'Reshape' && !given.has(node.outputs[0]!)) {
+      memory.set(node.outputs[0]!, rootOf(node.inputs[0]!));
+    }
     for (const value of [...node.inputs, ...node.outputs]) lastUse.set(rootOf(value), at);
   });
-  for (const value of Object.values(outputs)) lastUse.set(rootOf(value), nodes.length);
 
   const alive = new Map<Value, number>();
   let now = 0;
@@ -37,7 +37,7 @@ export function peakLiveBytes(
     for (const output of node.outputs) {
       if (memory.has(output)) continue;
       const bytes = bytesOf(output);
-      const reused = reusable.find((input) => alive.get(input) === bytes);
+      const reused = bytes === 0 ? undefined : reusable.find((input) => alive.get(input) === bytes);
       if (reused) {
         reusable = reusable.filter((input) => input !== reused);
         now -= bytes;
@@ -46,8 +46,7 @@ export function peakLiveBytes(
       alive.set(output, bytes);
       now += bytes;
     }
-    // A row of zeros is put behind the data first.
-    peak = Math.max(peak, now + (node.operator.type === 'GatherRows' ? bytesOf(node.inputs[0]!) : 0));
+    peak = Math.max(peak, now + bytesInside(node, sizes));
     for (const value of new Set([...node.inputs, ...node.outputs].map(rootOf))) {
       if (lastUse.get(value) !== at) continue;
       now -= alive.get(value) ?? 0;
@@ -55,6 +54,20 @@ export function peakLiveBytes(
     }
   });
   return peak;
+}
+
+/** What the kernels of one node hold between them. */
+function bytesInside({ operator, inputs }: Node, sizes: ReadonlyMap<string, number>): number {
+  // A row of zeros is put behind the data first.
+  if (operator.type === 'GatherRows') return valueBytes(inputs[0]!, sizes);
+  if (operator.type !== 'CachedAttention') return 0;
+  // Products with the cached keys, twice while that of the new key is put behind them.
+  const [q, , , past] = inputs as [Value, Value, Value, Value];
+  return (2 * valueBytes(q, sizes) * evaluateDim(past.dim(0), sizes)) / evaluateDim(q.dim(3), sizes);
+}
+
+export function valueBytes(value: Value, sizes: ReadonlyMap<string, number>): number {
+  return value.shape.reduce<number>((bytes, dim) => bytes * evaluateDim(dim, sizes), BYTES_PER_ELEMENT[value.dtype]);
 }
 
 /** The nodes that the outputs need, those that widen a weight first. */

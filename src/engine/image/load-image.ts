@@ -25,11 +25,28 @@ const MAX_PIXELS_IN_MEMORY = MAX_IMAGE_PIXELS / 2;
  * @param name what errors call the image. @default the path
  * @throws IMAGE_UNREADABLE naming the image, when it is missing, damaged, cut off, too large or of an unknown format
  */
-export async function loadImage(source: string | Uint8Array, name?: string): Promise<RgbImage> {
+export function loadImage(source: string | Uint8Array, name?: string): Promise<RgbImage> {
+  return readImage(source, name, decode);
+}
+
+/**
+ * The size that decoding would give, from the header of a file alone.
+ *
+ * @throws IMAGE_UNREADABLE naming the image, when it is missing or of an unknown format
+ */
+export function imageSize(file: string): Promise<Pick<RgbImage, 'width' | 'height'>> {
+  return readImage(file, undefined, async (bytes) => (await (await openImage(bytes)).metadata()).autoOrient);
+}
+
+async function readImage<T>(
+  source: string | Uint8Array,
+  name: string | undefined,
+  read: (bytes: Uint8Array) => Promise<T>,
+): Promise<T> {
   const label = name ?? (typeof source === 'string' ? source : `image of ${source.length} bytes`);
   try {
     // NOTE: sharp is given bytes, not the path: it caches decoded files by path, and a changed file would go unnoticed.
-    return await decode(typeof source === 'string' ? await readFile(source) : source);
+    return await read(typeof source === 'string' ? await readFile(source) : source);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
     throw new Fr1Error('IMAGE_UNREADABLE', `${label} cannot be read as an image: ${reason}`, {
@@ -40,14 +57,18 @@ export async function loadImage(source: string | Uint8Array, name?: string): Pro
 }
 
 async function decode(bytes: Uint8Array): Promise<RgbImage> {
-  const { default: sharp } = await import('sharp');
-  const image = sharp(bytes, { limitInputPixels: MAX_IMAGE_PIXELS, failOn: 'truncated', ignoreIcc: true });
+  const image = await openImage(bytes);
   const { space, format, width, height } = await image.metadata();
   const most = space === 'cmyk' || format === 'svg' ? MAX_PIXELS_IN_MEMORY : MAX_IMAGE_PIXELS;
   if (width * height > most) throw new Error(`${width} x ${height} pixels are more than ${most.toLocaleString('en')}`);
   if (space === 'cmyk')
     return fromInks(await rawPixels(image.autoOrient().pipelineColourspace('cmyk').toColourspace('cmyk'), 4));
   return rawPixels(image.autoOrient().removeAlpha().toColourspace('srgb'), 3);
+}
+
+async function openImage(bytes: Uint8Array): Promise<Sharp> {
+  const { default: sharp } = await import('sharp');
+  return sharp(bytes, { limitInputPixels: MAX_IMAGE_PIXELS, failOn: 'truncated', ignoreIcc: true });
 }
 
 async function rawPixels(image: Sharp, channels: number): Promise<RgbImage> {

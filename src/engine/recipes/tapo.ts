@@ -50,6 +50,7 @@ import { type Schedule, scheduleFactor } from '../optim/schedule.ts';
 import { type Counters, loadTrainState, saveTrainState } from '../optim/train-state.ts';
 import { RandomStream } from '../random.ts';
 import { float32, type HostTensor } from '../tensor.ts';
+import { microBatches, type PromptRow, packRows, tokensOf } from './prompt-rows.ts';
 
 /** A question about one image, in tokens. */
 export interface Prompt {
@@ -431,16 +432,7 @@ interface Trajectory {
   reference?: Float32Array;
 }
 
-/** Answers that share a prompt, as the branches of a row. */
-interface PromptRow {
-  readonly prompt: Prompt;
-  readonly trajectories: readonly Trajectory[];
-  /** Tokens of the row. */
-  readonly length: number;
-}
-
-/** Rows that are computed together. */
-type MicroBatch = readonly PromptRow[];
+type TrainedRow = PromptRow<Prompt, Trajectory>;
 
 interface UpdateSettings {
   /** From 0. */
@@ -492,10 +484,10 @@ class Trainer {
       })),
     );
     const members = shuffled.map((group, i) => ({ group, trajectories: this.#trajectories(group, advantages[i]!) }));
-    const updates: PromptRow[][] = [];
-    const negatives: PromptRow[] = [];
+    const updates: TrainedRow[][] = [];
+    const negatives: TrainedRow[] = [];
     for (const part of splitEvenly(members, updatesPerStep)) {
-      const rows: PromptRow[] = [];
+      const rows: TrainedRow[] = [];
       for (const { group, trajectories } of part) {
         for (const { view, prompt } of this.#trainedOn(group.question)) {
           const own = trajectories.filter((trajectory) => view === 'all' || trajectory.view === view);
@@ -554,7 +546,7 @@ class Trainer {
   }
 
   /** Notes, for every answer of the rows, the log-probabilities of its tokens under the present or reference weights. */
-  async #readLogProbs(rows: readonly PromptRow[], as: 'old' | 'negative' | 'reference'): Promise<void> {
+  async #readLogProbs(rows: readonly TrainedRow[], as: 'old' | 'negative' | 'reference'): Promise<void> {
     const { microBatchTokens, signal } = this.#options;
     const policy = as === 'reference' ? this.#reference : this.#model;
     if (policy === null) throw new TypeError('the loss has a term on a reference policy, but there is none');
@@ -569,7 +561,7 @@ class Trainer {
   }
 
   async #update(
-    rows: readonly PromptRow[],
+    rows: readonly TrainedRow[],
     { step, update, oldPolicy, learningRate, fading }: UpdateSettings,
   ): Promise<UpdateReport> {
     const { seed, loss: settings, lossNormalisation, lossAveraging } = this.#options;
@@ -616,7 +608,7 @@ class Trainer {
   }
 
   /** An image that several rows show is read once. */
-  #batchOf(rows: MicroBatch): Batch {
+  #batchOf(rows: readonly TrainedRow[]): Batch {
     const places = new Map<ImagePatches, number>();
     const placeOf = (image: ImagePatches) => {
       const place = places.get(image) ?? places.size;
@@ -682,63 +674,12 @@ function lossInputs(
   };
 }
 
-/**
- * Rows for all answers to a prompt, none with more than `maxTokens` unless a single answer has.
- *
- * A row of k branches of length L after a prefix of P tokens saves k - 1 prefixes, but its attention grows with
- * (P + kL)^2. With some 12 C^2 multiplications per token and 2 C per pair of tokens in a layer of width C, the cost per
- * answer is least at kL = sqrt(P^2 + 6 C P).
- */
-function packRows(
-  prompt: Prompt,
-  trajectories: readonly Trajectory[],
-  { maxTokens, width }: { readonly maxTokens: number; readonly width: number },
-): PromptRow[] {
-  const shared = prompt.inputIds.length - 1;
-  const total = tokensOf(trajectories);
-  const best = Math.sqrt(shared ** 2 + 6 * width * shared);
-  const target = total / Math.max(1, Math.round(total / best));
-  const rows: { prompt: Prompt; trajectories: Trajectory[]; length: number }[] = [];
-  for (const trajectory of trajectories) {
-    const own = trajectory.tokenIds.length;
-    const row = rows.at(-1);
-    if (row && row.length + own <= maxTokens && row.length - shared + own / 2 <= target) {
-      row.trajectories.push(trajectory);
-      row.length += own;
-    } else rows.push({ prompt, trajectories: [trajectory], length: shared + own });
-  }
-  return rows;
-}
-
-/** Rows in parts of at most `maxTokens`, padding included; sorted by length where the split does not matter. */
-function microBatches(rows: readonly PromptRow[], maxTokens: number, isSorted: boolean): MicroBatch[] {
-  const ordered = isSorted ? [...rows].sort((a, b) => a.length - b.length) : rows;
-  const parts: PromptRow[][] = [];
-  let longest = 0;
-  for (const row of ordered) {
-    const part = parts.at(-1);
-    const width = Math.max(longest, row.length);
-    if (part && width * (part.length + 1) <= maxTokens) {
-      part.push(row);
-      longest = width;
-    } else {
-      parts.push([row]);
-      longest = row.length;
-    }
-  }
-  return parts;
-}
-
 /** Consecutive parts whose sizes differ by at most one; fewer where there are fewer items. */
 function splitEvenly<T>(items: readonly T[], parts: number): T[][] {
   const count = Math.min(parts, items.length);
   return Array.from({ length: count }, (_, i) =>
     items.slice(Math.floor((i * items.length) / count), Math.floor(((i + 1) * items.length) / count)),
   );
-}
-
-function tokensOf(trajectories: readonly Trajectory[]): number {
-  return trajectories.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0);
 }
 
 /** Over the updates that were made; over all where none was. */

@@ -9,7 +9,12 @@ import { type MappedRange, mapFileRange } from './map-file.ts';
 import type { FrozenWeights } from './model-weights.ts';
 import type { SafetensorsDType } from './safetensors.ts';
 
-const HOST_TYPE: Partial<Record<SafetensorsDType, FloatDType>> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };
+/** Element type in memory of weights that are used as they are stored. */
+export const HOST_TYPE: Partial<Record<SafetensorsDType, FloatDType>> = {
+  F32: 'float32',
+  F16: 'float16',
+  BF16: 'bfloat16',
+};
 
 export class MappedWeights implements FrozenWeights {
   readonly names: readonly string[];

@@ -76,6 +76,11 @@ export class ModelWeights implements WeightLayout {
     return new ModelWeights(new ParameterStore([]), frozen, adapters);
   }
 
+  /** Of the weights that are not trained, as they are held. */
+  get frozenBytes(): number {
+    return this.frozen.names.reduce((sum, name) => sum + this.frozen.find(name)!.data.byteLength, 0);
+  }
+
   /** The weight of that name in host memory. */
   find(name: string): HostTensor<FloatDType> | undefined {
     return this.trained.find(name) ?? this.frozen.find(name);

@@ -22,7 +22,7 @@ import { int32, type Tensor } from '../../tensor.ts';
 import type { ModelWeights } from '../../weights/model-weights.ts';
 import { buildBatch, type Row } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
-import { cacheBytesPerToken, decodeGraph, KeyValueCache, prefillGraph, sharedDecodeGraph } from './decoder.ts';
+import { decodeGraph, KeyValueCache, prefillGraph, sharedDecodeGraph } from './decoder.ts';
 import {
   DeviceCache,
   deviceDecodeGraph,
@@ -32,21 +32,20 @@ import {
   placeGraph,
 } from './device-cache.ts';
 import { defaultExecution, type Execution } from './execution.ts';
+import {
+  fitsPrefill,
+  type GenerationLimits,
+  generationLimits,
+  mostSequences,
+  sharesPrompts,
+} from './generation-limits.ts';
 import { LayeredModel, type Runnable } from './layered.ts';
 import { mropeCosSin, mropePositions } from './rope.ts';
 import type { GenerationGraph } from './scores.ts';
 import { type CacheMemory, SharedPrefixCache } from './shared-prefix-cache.ts';
 import type { VisionLayoutKind } from './vision.ts';
 
-export interface GeneratorOptions {
-  /** Sequences decoded together. @default 256 */
-  readonly maxBatch?: number;
-  /** Tokens and image patches read in one run. @default 16384 */
-  readonly maxPrefillTokens?: number;
-  /** Memory of the key/value cache; where it is short, fewer sequences are decoded together. @default 2 GiB */
-  readonly maxCacheBytes?: number;
-  /** Sequences share their prompt's cache where prompt tokens times (sequences of a prompt - 1) reach this. @default 768 */
-  readonly sharePromptsFrom?: number;
+export interface GeneratorOptions extends Partial<GenerationLimits> {
   /** Ended sequences leave the batch when at most this share of it is still running. @default 0.75 */
   readonly compactBelow?: number;
   /** @default by the size of the model */
@@ -87,7 +86,8 @@ class QwenGenerator implements Generator {
   readonly #source: SessionSource;
   readonly #config: Qwen25VLConfig;
   readonly #weights: ModelWeights;
-  readonly #options: Required<Omit<GeneratorOptions, 'execution'>>;
+  readonly #limits: GenerationLimits;
+  readonly #compactBelow: number;
   readonly #architecture: string;
   readonly #programs = new Map<string, Promise<Program>>();
   readonly #layered: LayeredModel | null;
@@ -96,13 +96,8 @@ class QwenGenerator implements Generator {
     this.#source = source;
     this.#config = config;
     this.#weights = weights;
-    this.#options = {
-      maxBatch: options.maxBatch ?? 256,
-      maxPrefillTokens: options.maxPrefillTokens ?? 16384,
-      maxCacheBytes: options.maxCacheBytes ?? 2 * 1024 ** 3,
-      compactBelow: options.compactBelow ?? 0.75,
-      sharePromptsFrom: options.sharePromptsFrom ?? 768,
-    };
+    this.#limits = generationLimits(options);
+    this.#compactBelow = options.compactBelow ?? 0.75;
     const execution = options.execution ?? defaultExecution(config);
     this.#layered = execution === 'layered' && !source.memory ? new LayeredModel(source, config, weights) : null;
     this.#architecture = createHash('sha256')
@@ -151,8 +146,6 @@ class QwenGenerator implements Generator {
 
   /** Sequences that are decoded together: prompts of similar length, the samples of a request next to each other. */
   #chunks(prompts: readonly Prompt[], sampling: SamplingOptions): Sequence[][] {
-    const { maxBatch, maxCacheBytes } = this.#options;
-    const perToken = cacheBytesPerToken(this.#config);
     const sorted = [...prompts].sort((a, b) => b.request.inputIds.length - a.request.inputIds.length);
     const chunks: Sequence[][] = [];
     let chunk: Sequence[] = [];
@@ -178,9 +171,11 @@ class QwenGenerator implements Generator {
       }
       if (chunk.length === 0) {
         const { length } = prompt.request.inputIds;
-        const own = this.#sharesPrompts(length, samples.length) ? length / samples.length : length;
-        const bytes = (own + sampling.maxNewTokens) * perToken;
-        most = Math.max(1, Math.min(maxBatch, Math.floor(maxCacheBytes / bytes)));
+        most = mostSequences(this.#config, this.#limits, length, {
+          maxNewTokens: sampling.maxNewTokens,
+          samples: samples.length,
+          areShared: this.#sharesPrompts(length, samples.length),
+        });
       }
       for (const sequence of samples) {
         if (chunk.length === most) {
@@ -239,7 +234,7 @@ class QwenGenerator implements Generator {
     let slots = [...chunk];
     while (running > 0) {
       signal?.throwIfAborted();
-      if (running <= this.#options.compactBelow * slots.length) {
+      if (running <= this.#compactBelow * slots.length) {
         const kept = slots.flatMap((sequence, slot) => (sequence.finishReason === null ? [slot] : []));
         await cache.keep(kept);
         slots = kept.map((slot) => slots[slot]!);
@@ -329,7 +324,7 @@ class QwenGenerator implements Generator {
       if (group?.prompt === prompt) group.count++;
       else groups.push({ prompt, first: slot, count: 1 });
     }
-    for (const part of splitByCost(groups, this.#options.maxPrefillTokens)) {
+    for (const part of splitByCost(groups, this.#limits)) {
       signal?.throwIfAborted();
       const batch = promptBatch(
         this.#config,
@@ -380,9 +375,8 @@ class QwenGenerator implements Generator {
     return this.#program(`${kind}:${ruleKey(rule)}`, () => build(this.#config, rule, this.#weights));
   }
 
-  /** Whether sequences read the keys and values of their prompt together; for few or short ones a copy each is faster. */
   #sharesPrompts(promptTokens: number, perPrompt: number): boolean {
-    return !this.#layered && promptTokens > 1 && promptTokens * (perPrompt - 1) >= this.#options.sharePromptsFrom;
+    return !this.#layered && sharesPrompts(this.#limits, promptTokens, perPrompt);
   }
 
   /** cos and sin [positions, D / 2] of every text position that a chunk can reach. */
@@ -476,8 +470,8 @@ function promptBatch(config: Qwen25VLConfig, requests: readonly GenerationReques
   return buildBatch(config, rows, [...places.keys()]);
 }
 
-/** Cuts a list, longest prompt first, so that no part has more padded tokens and patches than `most`. */
-function splitByCost<T extends { readonly prompt: Prompt }>(groups: readonly T[], most: number): T[][] {
+/** Cuts a list, longest prompt first, so that no part has more padded tokens and patches than the limit. */
+function splitByCost<T extends { readonly prompt: Prompt }>(groups: readonly T[], limits: GenerationLimits): T[][] {
   const parts: T[][] = [];
   let part: T[] = [];
   let tokens = 0;
@@ -486,7 +480,8 @@ function splitByCost<T extends { readonly prompt: Prompt }>(groups: readonly T[]
     const { inputIds, images } = group.prompt.request;
     const own = images.reduce((sum, { grid: [time, height, width] }) => sum + time * height * width, 0);
     const longest = Math.max(tokens, inputIds.length);
-    if (part.length > 0 && longest * (part.length + 1) + patches + own > most) {
+    const size = { longest, rows: part.length + 1, patches: patches + own };
+    if (part.length > 0 && !fitsPrefill(limits, size)) {
       parts.push(part);
       part = [];
       patches = 0;

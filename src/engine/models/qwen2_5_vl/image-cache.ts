@@ -2,11 +2,17 @@
 import { loadImage } from '../../image/load-image.ts';
 import {
   fitBudget,
+  fittedSize,
   type ImageSettings,
+  imageGrid,
   type PixelBudget,
   type ProcessedImage,
   processImage,
 } from './image-processor.ts';
+import type { ImageGrid } from './vision-layout.ts';
+
+/** What a cache holds at most where nothing is said. */
+export const IMAGE_CACHE_BYTES = 1024 ** 3;
 
 export interface ImageCacheOptions {
   /** What images are fitted into before the model's own resize. @default as they are */
@@ -35,7 +41,18 @@ export class ImageCache {
     // What the budget allows is not made smaller again.
     this.#settings = { ...settings, maxPixels: Math.max(settings.maxPixels, budget?.maxPixels ?? 0) };
     this.#budget = budget;
-    this.#maxBytes = options.maxBytes ?? 1024 ** 3;
+    this.#maxBytes = options.maxBytes ?? IMAGE_CACHE_BYTES;
+  }
+
+  /** Of the images that are kept. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** The patches that an image of that size has. */
+  gridOf({ width, height }: { readonly width: number; readonly height: number }): ImageGrid {
+    const size = this.#budget ? fittedSize(height, width, this.#budget) : { height, width };
+    return imageGrid(size.height, size.width, this.#settings);
   }
 
   /**

@@ -173,6 +173,12 @@ export function budgetedSize(
   return { height: h, width: w };
 }
 
+/** The size of an image after the first resize. */
+export function fittedSize(height: number, width: number, budget: PixelBudget): ReturnType<typeof budgetedSize> {
+  const isBounded = budget.minPixels !== undefined || budget.maxPixels !== undefined;
+  return isBounded ? budgetedSize(height, width, budget) : { height, width };
+}
+
 /** The first resize of {@link budgetedSize}, as Pillow does it; the image itself where the budget sets no bound. */
 export function fitBudget(image: RgbImage, budget: PixelBudget): RgbImage {
   if (budget.minPixels === undefined && budget.maxPixels === undefined) return image;

@@ -6,7 +6,7 @@ import type { Generator } from '../../generate/types.ts';
 import type { SessionSource } from '../../program.ts';
 import { JoinedWeights, MemoryWeights, ModelWeights } from '../../weights/model-weights.ts';
 import type { Qwen25VLConfig } from './config.ts';
-import { defaultExecution } from './execution.ts';
+import { defaultExecution, type Execution } from './execution.ts';
 import { frozenWeights } from './frozen-weights.ts';
 import { createGenerator, type GeneratorOptions } from './generator.ts';
 import { openProcessor, type Processor } from './processor.ts';
@@ -15,6 +15,7 @@ export interface VisionLanguageModel {
   readonly config: Qwen25VLConfig;
   readonly processor: Processor;
   readonly weights: ModelWeights;
+  readonly execution: Execution;
   readonly generator: Generator;
   release(): Promise<void>;
 }
@@ -44,5 +45,5 @@ export async function openVisionLanguageModel(
     layers,
   );
   const generator = createGenerator(source, base.config, weights, options);
-  return { config: base.config, processor, weights, generator, release: () => generator.release() };
+  return { config: base.config, execution, processor, weights, generator, release: () => generator.release() };
 }

@@ -20,6 +20,7 @@ import { JoinedWeights, MemoryWeights, ModelWeights } from '../../weights/model-
 import { defaultExecution, type Execution } from './execution.ts';
 import { frozenWeights } from './frozen-weights.ts';
 import type { ParameterSpec } from './parameters.ts';
+import { plannedWeights } from './planned-weights.ts';
 import { openProcessor, type Processor } from './processor.ts';
 import { requireMemory } from './require-memory.ts';
 import { TrainingModel, trainedParameter } from './training-model.ts';
@@ -65,8 +66,8 @@ export async function openTrainingModel(
   const folder = openModelFolder(dir);
   const processor = await openProcessor(folder.base.dir);
   const { base } = folder;
+  if (!source.memory) requireStateMemory(folder, training);
   if (training.kind === 'full') {
-    if (!source.memory) requireStateMemory(base, training.towers);
     const weights = wholeWeights(base, training.towers, folder.adapter);
     const tensors = base.parameters.map(({ name, shape }) => ({ name, shape, load: () => weights.tensor(name) }));
     return {
@@ -92,18 +93,21 @@ export async function openTrainingModel(
 }
 
 /** Refuses a training whose weights and optimiser alone would not fit, before any of them is read. */
-function requireStateMemory(base: Checkpoint, towers: Towers): void {
-  const isLayered = defaultExecution(base.config) === 'layered';
-  let frozenWeights = 0;
-  let trainedWeights = 0;
-  for (const { name, shape, tower } of base.parameters) {
-    if (towers[tower]) trainedWeights += TRAINED_BYTES * sizeOf(shape);
-    else frozenWeights += isLayered ? base.locate(name).byteLength : 4 * sizeOf(shape);
-  }
-  const total = frozenWeights + trainedWeights;
+function requireStateMemory(folder: ModelFolder, training: Training): void {
+  const { frozenBytes, trained } = plannedWeights(folder, training);
+  const trainedWeights = TRAINED_BYTES * trained.parameters.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
   requireMemory(
     'this training',
-    { process: 0, frozenWeights, trainedWeights, batch: 0, activations: 0, cache: 0, total },
+    {
+      process: 0,
+      frozenWeights: frozenBytes,
+      trainedWeights,
+      images: 0,
+      batch: 0,
+      activations: 0,
+      cache: 0,
+      total: frozenBytes + trainedWeights,
+    },
     { trainedWeights: 'train an adapter (adapter: { kind: lora }), or fewer parts under trainable' },
   );
 }

@@ -104,7 +104,16 @@ function trainedWeights(base: Checkpoint): ModelWeights {
   const bytes = base.parameters.reduce((sum, { shape }) => sum + 2 * 4 * sizeOf(shape), 0);
   requireMemory(
     'the gradients of all weights',
-    { process: 0, frozenWeights: 0, trainedWeights: bytes, batch: 0, activations: 0, cache: 0, total: bytes },
+    {
+      process: 0,
+      frozenWeights: 0,
+      trainedWeights: bytes,
+      images: 0,
+      batch: 0,
+      activations: 0,
+      cache: 0,
+      total: bytes,
+    },
     { trainedWeights: 'leave --grads out, or compare those of an adapter (--adapter)' },
   );
   return wholeWeights(base);

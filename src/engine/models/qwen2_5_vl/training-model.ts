@@ -52,7 +52,7 @@ export function logProbGraph(
 export function lossGraph(
   config: Qwen25VLConfig,
   visionKind: VisionLayoutKind | null,
-  weights: ModelWeights,
+  weights: WeightLayout & { readonly trained: Pick<ParameterStore, 'parameters'> },
   loss: LossBuilder,
   options?: { readonly hasDropout?: boolean },
 ): { graph: ModelGraph; outputs: Record<string, Value> } {

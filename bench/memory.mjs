@@ -1,0 +1,151 @@
+/**
+ * Compares what the engine expects to take of memory with what it takes, each case in a process of its own.
+ *
+ *     npm run build && node bench/memory.mjs [CASE ...]
+ *
+ * Prints a line of JSON per case: peak resident memory, the estimate and its parts in MB, and by how much it is off.
+ */
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { WEIGHTED_NLL } from '../dist/src/engine/loss/weighted-nll.js';
+import { buildBatch } from '../dist/src/engine/models/qwen2_5_vl/batch.js';
+import { parseConfig } from '../dist/src/engine/models/qwen2_5_vl/config.js';
+import { estimateMemory } from '../dist/src/engine/models/qwen2_5_vl/estimate.js';
+import { createGenerator } from '../dist/src/engine/models/qwen2_5_vl/generator.js';
+import { initialiseWeights } from '../dist/src/engine/models/qwen2_5_vl/initialise.js';
+import { TrainingModel, zeroWeights } from '../dist/src/engine/models/qwen2_5_vl/training-model.js';
+import { AdamW } from '../dist/src/engine/optim/adamw.js';
+import { RandomStream } from '../dist/src/engine/random.js';
+import { openRuntime } from '../dist/src/engine/session/open-runtime.js';
+import { float32 } from '../dist/src/engine/tensor.js';
+import { DEVICE_SIZES, GRID, IMAGE_TOKEN, makeInputs, PATCH_WIDTH, PATCHES } from './scenarios.mjs';
+
+/** rows: of a micro-batch, of which an update sums `parts`; prompts x samples of newTokens. */
+const CASES = {
+  'train-5M': { size: '5M', rows: 24, parts: 1 },
+  'train-40M': { size: '40M', rows: 24, parts: 1 },
+  'train-200M': { size: '200M', rows: 24, parts: 1 },
+  'accumulate-40M': { size: '40M', rows: 8, parts: 2 },
+  'layered-40M': { size: '40M', rows: 24, parts: 1, execution: 'layered' },
+  'layered-200M': { size: '200M', rows: 24, parts: 1, execution: 'layered' },
+  'sample-5M': { size: '5M', prompts: 256, samples: 1, newTokens: 80 },
+  'sample-40M': { size: '40M', prompts: 64, samples: 1, newTokens: 80 },
+  'sample-200M': { size: '200M', prompts: 32, samples: 1, newTokens: 40 },
+  'shared-40M': { size: '40M', prompts: 4, samples: 20, newTokens: 40 },
+  'layered-sample-40M': { size: '40M', prompts: 32, samples: 1, newTokens: 20, execution: 'layered' },
+  'tapo-5M': { size: '5M', rows: 24, parts: 2, prompts: 32, samples: 8, newTokens: 40, readRows: 24 },
+  'tapo-40M': { size: '40M', rows: 16, parts: 2, prompts: 16, samples: 4, newTokens: 40, readRows: 24 },
+  'tapo-200M': { size: '200M', rows: 8, parts: 1, prompts: 8, samples: 4, newTokens: 20, readRows: 16 },
+};
+
+const MB = 1e6;
+const [first, ...others] = process.argv.slice(2);
+if (first === '--case') console.log(JSON.stringify(await measure(others[0], CASES[others[0]])));
+else {
+  for (const name of first === undefined ? Object.keys(CASES) : [first, ...others]) {
+    const child = spawnSync(process.execPath, [fileURLToPath(import.meta.url), '--case', name], { encoding: 'utf8' });
+    process.stdout.write(child.status === 0 ? child.stdout : `${name}: ${child.stderr}\n`);
+    if (child.status !== 0) process.exitCode = 1;
+  }
+}
+
+async function measure(name, work) {
+  const runtime = await openRuntime({ threads: 2 });
+  const source = {
+    provider: 'cpu',
+    session: (key, create) => {
+      const { model, options } = create();
+      return runtime.createSession(model, { ...options, logId: key });
+    },
+  };
+  const config = parseConfig(DEVICE_SIZES[work.size]);
+  const { execution = 'whole', rows = 0, parts, prompts = 0, samples, newTokens, readRows = 0 } = work;
+  const model = new TrainingModel(source, config, zeroWeights(config), execution);
+  initialiseWeights(model.store, config, 1);
+  const count = Math.max(rows, readRows, prompts);
+  const inputs = makeInputs(new RandomStream(1, 'memory'), count);
+  const perImage = PATCHES * PATCH_WIDTH;
+  const images = inputs.prompts.map((_, i) => ({
+    pixels: inputs.pixels.subarray(i * perImage, (i + 1) * perImage),
+    grid: GRID,
+  }));
+  const batchOf = (size) =>
+    buildBatch(
+      config,
+      inputs.prompts.slice(0, size).map((prefix, i) => ({
+        prefix,
+        images: [i],
+        branches: [{ ids: inputs.responses[i] }],
+      })),
+      images.slice(0, size),
+    );
+  const sizeOf = (batch) => ({
+    rows: batch.shape[0],
+    tokens: batch.shape[1],
+    targets: batch.targets.length,
+    images: Array.from({ length: batch.shape[0] }, () => GRID),
+  });
+  const plan = {
+    config,
+    execution,
+    weights: model.weights,
+    imageBytes: inputs.pixels.byteLength,
+    ...(rows > 0 && { training: { ...sizeOf(batchOf(rows)), accumulates: parts > 1 } }),
+    ...(readRows > 0 && { logProbs: sizeOf(batchOf(readRows)) }),
+    ...(prompts > 0 && {
+      generation: {
+        prompt: { tokens: inputs.prompts[0].length, images: [GRID] },
+        prompts,
+        samplesPerPrompt: samples,
+        maxNewTokens: newTokens,
+      },
+    }),
+  };
+  const estimate = estimateMemory(plan);
+
+  const generator = createGenerator(source, config, model.weights, { execution });
+  const optimizer = await AdamW.create(source, model.store);
+  const gradients = await model.gradientSum();
+  for (let turn = 0; turn < 2; turn++) {
+    if (prompts > 0) {
+      await generator.generate(
+        inputs.prompts
+          .slice(0, prompts)
+          .map((ids, i) => ({ inputIds: Int32Array.from(ids), images: [images[i]], seed: i })),
+        {
+          maxNewTokens: newTokens,
+          temperature: 1,
+          topP: 1,
+          topK: 0,
+          repetitionPenalty: 1,
+          stopTokenIds: [],
+          bannedTokenIds: [IMAGE_TOKEN],
+          samplesPerRequest: samples,
+        },
+        {},
+      );
+    }
+    if (readRows > 0) await model.logProbs(batchOf(readRows));
+    if (rows === 0) continue;
+    gradients.clear();
+    for (let part = 0; part < parts; part++) {
+      const batch = batchOf(rows);
+      const weight = float32([batch.targets.length], new Float32Array(batch.targets.length).fill(1e-3));
+      await gradients.add((into) => model.lossAndGradients(batch, WEIGHTED_NLL, { weight }, into));
+    }
+    await gradients.clip(1);
+    await optimizer.step(gradients.value, 1e-4);
+  }
+  const peak = process.resourceUsage().maxRSS * 1024;
+  await generator.release();
+  await model.release();
+  await optimizer.release();
+  await runtime.close();
+  return {
+    case: name,
+    peak: Math.round(peak / MB),
+    estimate: Math.round(estimate.total / MB),
+    off: `${(100 * (estimate.total / peak - 1)).toFixed(1)} %`,
+    parts: Object.fromEntries(Object.entries(estimate).map(([part, bytes]) => [part, Math.round(bytes / MB)])),
+  };
+}
