@@ -36,7 +36,7 @@ async function chooser(
     case 'random':
       return (label) => labels.filter((other) => other !== label);
     case 'similar':
-      return (label) => mostSimilar(label, byClass);
+      return (label) => inNearestGroup(label, mostSimilar(label, byClass), info);
     case 'hierarchy':
       return nearest(labels, groupSimilarity(await groupsOf(labels, info, hierarchy?.path)));
     case 'embedding':
@@ -55,7 +55,20 @@ function nearest(labels: readonly string[], similarity: ClassSimilarity): (label
   };
 }
 
-async function groupsOf(labels: readonly string[], { name, groups }: DatasetInfo, file: string | undefined) {
+/** Of classes that are equally near by attributes or name those that share most groups, where groups are known. */
+function inNearestGroup(label: string, tied: readonly string[], { groups }: DatasetInfo): string[] {
+  if (groups === undefined) return [...tied];
+  const sharedWith = (other: string) => {
+    const [own, theirs] = [groups[label] ?? [], groups[other] ?? []];
+    const differ = own.findIndex((group, level) => group !== theirs[level]);
+    return differ === -1 ? own.length : differ;
+  };
+  const most = Math.max(...tied.map(sharedWith));
+  return tied.filter((other) => sharedWith(other) === most);
+}
+
+/** @throws DATA_INSUFFICIENT where neither data nor file tell groups, DATA_ROW_INVALID for a class without any */
+export async function groupsOf(labels: readonly string[], { name, groups }: DatasetInfo, file: string | undefined) {
   const given: Readonly<Record<string, unknown>> | undefined = file === undefined ? groups : await readJsonObject(file);
   if (given === undefined) {
     throw new Fr1Error('DATA_INSUFFICIENT', `${name} tells no groups of its classes`, {

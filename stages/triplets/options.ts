@@ -10,7 +10,7 @@ export interface TripletsOptions {
    */
   data: Artifact;
   /**
-   * The negative's class. similar: the one nearest in attributes, or in words of the name where attributes are unknown; hierarchy: one that shares most groups (manufacturer and family, make, genus word, species); embedding: the one whose images look most alike to `model`; random: any other.
+   * The negative's class. similar: the one nearest in attributes, or in words of the name where attributes are unknown, and of those that are as near one that shares most groups; hierarchy: one that shares most groups (manufacturer and family, make, genus word, species); embedding: the one whose images look most alike to `model`; random: any other.
    */
   negative: 'similar' | 'hierarchy' | 'embedding' | 'random';
   /**

@@ -155,6 +155,33 @@ describe('triplets', () => {
     await expect(negativesOf({})).rejects.toMatchObject({ code: 'DATA_INSUFFICIENT' });
   });
 
+  it('prefers a class of the same group among those whose names are as near', async () => {
+    const groups = { 'Red Finch': ['song'], 'Green Finch': ['song'], 'Red Kite': ['prey'] };
+    await imageData(6, Object.keys(CLASSES), groups);
+    const rowsFile = path.join(folder, 'rows.jsonl');
+    // Without attributes `Red Finch` shares a word with either.
+    const bare = readFileSync(rowsFile, 'utf8').replace(/,"attributes":\{[^}]*\}/g, '');
+    writeFileSync(rowsFile, bare);
+    const { rows } = await triplets();
+    const negatives = rows.flatMap(({ label, negativeLabel }) => (label === 'Red Finch' ? [negativeLabel] : []));
+    expect(new Set(negatives)).toEqual(new Set(['Green Finch']));
+  });
+
+  it('looks for groups in check', async () => {
+    await imageData(2);
+    const check = () =>
+      tripletsStage.check!({
+        name: 'triplets',
+        options: { data: fakeArtifact('image-data', folder), negative: 'hierarchy', sizes: 'as-is', closedShare: 0 },
+        signal: new AbortController().signal,
+        progress: () => undefined,
+        problem: () => undefined,
+        found: () => undefined,
+        needsDisk: () => undefined,
+      });
+    await expect(check()).rejects.toMatchObject({ code: 'DATA_INSUFFICIENT' });
+  });
+
   it('takes the negative from the class that looks most alike to a checkpoint', async () => {
     const rows = await imageData(2);
     const colours = { 'Red Finch': [200, 20, 20], 'Green Finch': [20, 200, 20], 'Red Kite': [190, 30, 20] } as const;
