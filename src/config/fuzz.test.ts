@@ -14,42 +14,10 @@ const VALID = readFileSync(
   fileURLToPath(new URL('../../test/fixtures/pipelines/valid/pipeline.yaml', import.meta.url)),
   'utf8',
 );
-const PIECES = [
-  '${{',
-  '}}',
-  '{',
-  '}',
-  '[',
-  ']',
-  '"',
-  "'",
-  ':',
-  '- ',
-  '\n',
-  '\t',
-  '  ',
-  '#',
-  '&a ',
-  '*a',
-  '<<: ',
-  '!t ',
-  '|',
-  '>',
-  '---\n',
-  '%',
-  '\0',
-  '1e999',
-  '~',
-  '.',
-  'null',
-  '__proto__: 1\n',
-  'vars.',
-  'stages.',
-  'é',
-  '\u{1f426}',
-  '\r\n',
-  '? ',
-];
+/** What is put in, the same as in the fuzzing of the CLI. */
+const PIECES = JSON.parse(
+  readFileSync(fileURLToPath(new URL('../../test/fuzz/pieces.json', import.meta.url)), 'utf8'),
+) as readonly string[];
 
 const ROUNDS = 300;
 
