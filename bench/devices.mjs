@@ -6,8 +6,10 @@
  *
  * Prints a line of JSON per size: medians over the timed turns, after two that are not timed.
  */
+
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { PLAIN_SAMPLING } from '../dist/src/engine/generate/plain-sampling.js';
 import { WEIGHTED_NLL } from '../dist/src/engine/loss/weighted-nll.js';
 import { buildBatch } from '../dist/src/engine/models/qwen2_5_vl/batch.js';
 import { parseConfig } from '../dist/src/engine/models/qwen2_5_vl/config.js';
@@ -114,13 +116,8 @@ async function time(dir) {
       requests,
       {
         maxNewTokens: inputs.newTokens,
-        temperature: 1,
-        topP: 1,
-        topK: 0,
-        repetitionPenalty: 1,
-        stopTokenIds: [],
+        ...PLAIN_SAMPLING,
         bannedTokenIds: [IMAGE_TOKEN],
-        samplesPerRequest: 1,
       },
       {},
     );

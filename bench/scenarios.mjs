@@ -1,5 +1,7 @@
 /** What is timed: model sizes, the batch of a training step, the rollouts, and how much arithmetic they need. */
 
+import { rawConfig } from '../dist/src/engine/models/qwen2_5_vl/raw-config.js';
+
 export const IMAGE_TOKEN = 5;
 const VISION_START = 3;
 const VISION_END = 4;
@@ -32,8 +34,8 @@ export const MAX_GRAD_NORM = 1;
 /** config.json by name of a size: what a GPU is timed with too. */
 export const DEVICE_SIZES = {
   '5M': makeConfig({ width: 256, layers: 5, heads: 8, inner: 768, vision: 128, visionInner: 256 }),
-  '40M': large({ width: 512, layers: 9, heads: 8, inner: 2048, vision: 256, visionInner: 512 }, 8192),
-  '200M': large({ width: 1024, layers: 16, heads: 16, inner: 2816, vision: 256, visionInner: 512 }, 16384),
+  '40M': makeConfig({ width: 512, layers: 9, heads: 8, inner: 2048, vision: 256, visionInner: 512 }, 8192),
+  '200M': makeConfig({ width: 1024, layers: 16, heads: 16, inner: 2816, vision: 256, visionInner: 512 }, 16384),
 };
 
 /** config.json by name of a size. */
@@ -42,55 +44,24 @@ export const SIZES = {
   ...DEVICE_SIZES,
 };
 
-/** Heads of 64 channels, and a larger vocabulary. */
-function large(sizes, vocabulary) {
-  return { ...makeConfig(sizes), vocab_size: vocabulary, rope_scaling: { type: 'mrope', mrope_section: [8, 12, 12] } };
-}
 
-function makeConfig({ width, layers, heads, inner, vision, visionInner }) {
-  return {
-    architectures: ['Qwen2_5_VLForConditionalGeneration'],
-    model_type: 'qwen2_5_vl',
-    hidden_size: width,
-    intermediate_size: inner,
-    num_hidden_layers: layers,
-    num_attention_heads: heads,
-    num_key_value_heads: 2,
-    hidden_act: 'silu',
-    max_position_embeddings: 2048,
-    max_window_layers: layers,
-    use_sliding_window: false,
-    rms_norm_eps: 1e-6,
-    rope_theta: 10000,
-    rope_scaling: { type: 'mrope', mrope_section: [4, 6, 6] },
-    vocab_size: 768,
-    tie_word_embeddings: true,
-    bos_token_id: 0,
-    eos_token_id: 1,
-    pad_token_id: 0,
-    vision_start_token_id: VISION_START,
-    vision_end_token_id: VISION_END,
-    image_token_id: IMAGE_TOKEN,
-    video_token_id: 6,
-    vision_config: {
-      model_type: 'qwen2_5_vl',
-      depth: 4,
-      hidden_size: vision,
-      intermediate_size: visionInner,
-      num_heads: 4,
-      out_hidden_size: width,
-      hidden_act: 'silu',
-      in_channels: 3,
-      in_chans: 3,
-      patch_size: 14,
-      spatial_patch_size: 14,
-      temporal_patch_size: 2,
-      spatial_merge_size: 2,
-      tokens_per_second: 2,
-      window_size: 112,
-      fullatt_block_indexes: [1, 3],
+function makeConfig({ width, layers, heads, inner, vision, visionInner }, vocabularySize = 768) {
+  return rawConfig(
+    {
+      hiddenSize: width,
+      intermediateSize: inner,
+      layers,
+      heads,
+      keyValueHeads: 2,
+      visionHiddenSize: vision,
+      visionIntermediateSize: visionInner,
+      visionLayers: 4,
+      visionHeads: 4,
+      windowSize: 112,
+      vocabularySize,
     },
-  };
+    { bos: 0, eos: 1, pad: 0, visionStart: VISION_START, visionEnd: VISION_END, image: IMAGE_TOKEN, video: 6 },
+  );
 }
 
 /**

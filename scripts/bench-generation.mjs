@@ -4,6 +4,7 @@
  *
  *   npm run build && node scripts/bench-generation.mjs [shared | sampling]
  */
+import { PLAIN_SAMPLING } from '../dist/src/engine/generate/plain-sampling.js';
 import { Sampler } from '../dist/src/engine/generate/sampler.js';
 import { parseConfig } from '../dist/src/engine/models/qwen2_5_vl/config.js';
 import { decodeGraph } from '../dist/src/engine/models/qwen2_5_vl/decoder.js';
@@ -65,13 +66,7 @@ function configOf({ hiddenSize, intermediateSize, layers, heads, keyValueHeads, 
 
 const sampling = (changes) => ({
   maxNewTokens: NEW_TOKENS,
-  temperature: 1,
-  topP: 1,
-  topK: 0,
-  repetitionPenalty: 1,
-  stopTokenIds: [],
-  bannedTokenIds: [],
-  samplesPerRequest: 1,
+  ...PLAIN_SAMPLING,
   ...changes,
 });
 

@@ -5,6 +5,7 @@ import { parseConfig, type Qwen25VLConfig } from '../../src/engine/models/qwen2_
 import { processImage } from '../../src/engine/models/qwen2_5_vl/image-processor.ts';
 import { initialiseWeights } from '../../src/engine/models/qwen2_5_vl/initialise.ts';
 import { openProcessor, type Processor } from '../../src/engine/models/qwen2_5_vl/processor.ts';
+import { rawConfig } from '../../src/engine/models/qwen2_5_vl/raw-config.ts';
 import { TrainingModel } from '../../src/engine/models/qwen2_5_vl/training-model.ts';
 import { AdamW } from '../../src/engine/optim/adamw.ts';
 import { RandomStream } from '../../src/engine/random.ts';
@@ -31,12 +32,12 @@ const PROBES = 512;
 
 export async function runPretrain(context: StageContext<PretrainOptions>): Promise<StageResult> {
   const { options, state, seed, signal } = context;
-  const rawConfig = makeConfig(options.architecture);
+  const config = makeConfig(options.architecture);
   const folder = join(state, 'processor');
   await writeTinyProcessorFiles(folder);
-  await writeJson(join(folder, 'config.json'), rawConfig);
+  await writeJson(join(folder, 'config.json'), config);
   const processor = await openProcessor(folder);
-  const model = new TrainingModel(sourceOfLease(context.lease), parseConfig(rawConfig));
+  const model = new TrainingModel(sourceOfLease(context.lease), parseConfig(config));
   initialiseWeights(model.store, model.config, seed);
   const optimizer = await AdamW.create(sourceOfLease(context.lease), model.store, {
     betas: [0.9, 0.98],
@@ -69,7 +70,7 @@ export async function runPretrain(context: StageContext<PretrainOptions>): Promi
   const accuracies = await probe(model, encoder, context);
   await model.store.pull();
   await saveCheckpoint(context.outputs['model']!, {
-    config: rawConfig,
+    config,
     tensors: model.store.parameters.map(({ name, shape }) => ({ name, shape, load: () => model.store.tensor(name) })),
     dtype: options.dtype,
     copyFrom: folder,
@@ -84,55 +85,20 @@ export async function runPretrain(context: StageContext<PretrainOptions>): Promi
   };
 }
 
+/** The vision tower's windows are half as wide as the images. */
 function makeConfig(sizes: PretrainOptions['architecture']): Record<string, unknown> {
-  const pairs = sizes.hiddenSize / sizes.heads / 2;
-  const spatial = Math.round(pairs * 0.375);
-  return {
-    architectures: ['Qwen2_5_VLForConditionalGeneration'],
-    model_type: 'qwen2_5_vl',
-    hidden_size: sizes.hiddenSize,
-    intermediate_size: sizes.intermediateSize,
-    num_hidden_layers: sizes.layers,
-    num_attention_heads: sizes.heads,
-    num_key_value_heads: sizes.keyValueHeads,
-    hidden_act: 'silu',
-    max_position_embeddings: 2048,
-    max_window_layers: sizes.layers,
-    use_sliding_window: false,
-    rms_norm_eps: 1e-6,
-    rope_theta: 10000,
-    rope_scaling: { type: 'mrope', mrope_section: [pairs - 2 * spatial, spatial, spatial] },
-    vocab_size: VOCABULARY_SIZE,
-    tie_word_embeddings: true,
-    attention_dropout: 0,
-    initializer_range: 0.02,
-    use_cache: true,
-    bos_token_id: SPECIAL_TOKEN_IDS['<|endoftext|>'],
-    eos_token_id: SPECIAL_TOKEN_IDS['<|im_end|>'],
-    pad_token_id: SPECIAL_TOKEN_IDS['<|endoftext|>'],
-    vision_start_token_id: SPECIAL_TOKEN_IDS['<|vision_start|>'],
-    vision_end_token_id: SPECIAL_TOKEN_IDS['<|vision_end|>'],
-    image_token_id: SPECIAL_TOKEN_IDS['<|image_pad|>'],
-    video_token_id: SPECIAL_TOKEN_IDS['<|video_pad|>'],
-    vision_config: {
-      model_type: 'qwen2_5_vl',
-      depth: sizes.visionLayers,
-      hidden_size: sizes.visionHiddenSize,
-      intermediate_size: sizes.visionIntermediateSize,
-      num_heads: sizes.visionHeads,
-      out_hidden_size: sizes.hiddenSize,
-      hidden_act: 'silu',
-      in_channels: 3,
-      in_chans: 3,
-      patch_size: 14,
-      spatial_patch_size: 14,
-      temporal_patch_size: 2,
-      spatial_merge_size: 2,
-      tokens_per_second: 2,
-      window_size: IMAGE_SIDE / 2,
-      fullatt_block_indexes: Array.from({ length: sizes.visionLayers }, (_, i) => i).filter((i) => i % 2 === 1),
+  return rawConfig(
+    { ...sizes, windowSize: IMAGE_SIDE / 2, vocabularySize: VOCABULARY_SIZE },
+    {
+      bos: SPECIAL_TOKEN_IDS['<|endoftext|>'],
+      eos: SPECIAL_TOKEN_IDS['<|im_end|>'],
+      pad: SPECIAL_TOKEN_IDS['<|endoftext|>'],
+      visionStart: SPECIAL_TOKEN_IDS['<|vision_start|>'],
+      visionEnd: SPECIAL_TOKEN_IDS['<|vision_end|>'],
+      image: SPECIAL_TOKEN_IDS['<|image_pad|>'],
+      video: SPECIAL_TOKEN_IDS['<|video_pad|>'],
     },
-  };
+  );
 }
 
 /** Tokenises the pieces between special tokens once each: chats of this world repeat them. */

@@ -1,4 +1,5 @@
 /** A local checkpoint as teacher. Calls that wait together are answered in one batch; what each says depends on it alone. */
+import { PLAIN_SAMPLING } from '../../src/engine/generate/plain-sampling.ts';
 import type { GenerationRequest } from '../../src/engine/generate/types.ts';
 import { loadImage } from '../../src/engine/image/load-image.ts';
 import { processImage } from '../../src/engine/models/qwen2_5_vl/image-processor.ts';
@@ -40,13 +41,10 @@ export async function nativeTeacher(
       requests,
       {
         maxNewTokens,
+        ...PLAIN_SAMPLING,
         temperature,
-        topP: 1,
-        topK: 0,
-        repetitionPenalty: 1,
         stopTokenIds: processor.tokens.eos,
         bannedTokenIds: processor.bannedTokens,
-        samplesPerRequest: 1,
       },
       { signal },
     );

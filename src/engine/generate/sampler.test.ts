@@ -1,17 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { RandomStream } from '../random.ts';
+import { PLAIN_SAMPLING } from './plain-sampling.ts';
 import { Sampler } from './sampler.ts';
 import type { SamplingOptions } from './types.ts';
 
 const PLAIN: SamplingOptions = {
   maxNewTokens: 1,
-  temperature: 1,
-  topP: 1,
-  topK: 0,
-  repetitionPenalty: 1,
-  stopTokenIds: [],
-  bannedTokenIds: [],
-  samplesPerRequest: 1,
+  ...PLAIN_SAMPLING,
 };
 
 /** How often each token is drawn. */

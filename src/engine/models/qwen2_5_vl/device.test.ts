@@ -2,10 +2,12 @@
  * Training and generation on a device of their own memory, against the CPU. Every graph must run without falling back to
  * the CPU. Where no WebGPU adapter is found these tests are skipped.
  */
+
 import { afterAll, describe, expect, it } from 'vitest';
 import { webGpuSource } from '../../../../test/helpers/device-source.ts';
 import { fixture } from '../../../../test/helpers/fixtures.ts';
 import { bareSource } from '../../../../test/helpers/session-source.ts';
+import { PLAIN_SAMPLING } from '../../generate/plain-sampling.ts';
 import type { GenerationRequest, ImagePatches } from '../../generate/types.ts';
 import { tapoLossGraph } from '../../loss/tapo.ts';
 import { WEIGHTED_NLL } from '../../loss/weighted-nll.ts';
@@ -122,10 +124,7 @@ async function generate(source: SessionSource, options: GeneratorOptions) {
     requests,
     {
       maxNewTokens: 12,
-      temperature: 1,
-      topP: 1,
-      topK: 0,
-      repetitionPenalty: 1,
+      ...PLAIN_SAMPLING,
       stopTokenIds: Array.from({ length: Math.floor(vocabulary / 8) }, (__, i) => 8 * i),
       bannedTokenIds: [config.imageTokenId],
       samplesPerRequest: 3,

@@ -2,8 +2,10 @@
  * Compares this engine with values that another implementation recorded for the same weights and batch
  * (scripts/dump_expected.py writes such files). Everything is compared that a file holds.
  */
+
 import { Fr1Error } from '../../../errors/fr1-error.ts';
 import type { ModelFolder } from '../../adapters/model-folder.ts';
+import { PLAIN_SAMPLING } from '../../generate/plain-sampling.ts';
 import type { ImagePatches } from '../../generate/types.ts';
 import { WEIGHTED_NLL } from '../../loss/weighted-nll.ts';
 import { Program, type SessionSource } from '../../program.ts';
@@ -351,13 +353,8 @@ async function compareGenerated(
       requests,
       {
         maxNewTokens: count,
+        ...PLAIN_SAMPLING,
         temperature: 0,
-        topP: 1,
-        topK: 0,
-        repetitionPenalty: 1,
-        stopTokenIds: [],
-        bannedTokenIds: [],
-        samplesPerRequest: 1,
       },
       { signal },
     );

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { bareSource } from '../../../../test/helpers/session-source.ts';
 import { Graph } from '../../autodiff/graph.ts';
+import { PLAIN_SAMPLING } from '../../generate/plain-sampling.ts';
 import { Sampler } from '../../generate/sampler.ts';
 import type { SamplingOptions } from '../../generate/types.ts';
 import { Program } from '../../program.ts';
@@ -22,13 +23,7 @@ async function scores(options: Partial<SamplingOptions>): Promise<number[]> {
   const sampler = new Sampler(
     {
       maxNewTokens: 1,
-      temperature: 1,
-      topP: 1,
-      topK: 0,
-      repetitionPenalty: 1,
-      stopTokenIds: [],
-      bannedTokenIds: [],
-      samplesPerRequest: 1,
+      ...PLAIN_SAMPLING,
       ...options,
     },
     5,
