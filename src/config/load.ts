@@ -3,6 +3,7 @@ import path from 'node:path';
 import { COMMAND_LINE } from '../errors/format.ts';
 import { Fr1Error, Fr1Errors } from '../errors/fr1-error.ts';
 import type { StageDefinition } from '../run/stage-api.ts';
+import { emptyInputs } from './empty-outputs.ts';
 import { DEFAULT_SEED, ExpressionResolver, type StageFacts, variablesNamedIn } from './expressions.ts';
 import { loadTree } from './extends.ts';
 import { documentChecker } from './option-schema.ts';
@@ -67,7 +68,7 @@ export async function loadPipeline(request: LoadRequest): Promise<Pipeline> {
   const outputs = readOutputs(resolved.outputs, absolute, problems);
   if (problems.length === 0) resolver.checkSecretsUsed(env);
   problems.push(...resolver.problems);
-  if (problems.length === 0) problems.push(...unreachableStages(stages));
+  if (problems.length === 0) problems.push(...unreachableStages(stages), ...emptyInputs(stages));
   if (problems.length > 0) throw sorted(problems, request.file);
 
   const { name, seed } = toValue(resolved.document) as { name?: string; seed?: number };

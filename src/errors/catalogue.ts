@@ -70,6 +70,10 @@ export const CATALOGUE = {
   STAGE_UNKNOWN_NEED: { exit: 2, explanation: '`needs` names a stage that the pipeline does not have.' },
   STAGE_CYCLE: { exit: 2, explanation: 'Stages wait for each other in a circle, so that none can start.' },
   OUTPUT_UNKNOWN: { exit: 2, explanation: 'An expression refers to an output that the stage does not have.' },
+  OUTPUT_EMPTY: {
+    exit: 2,
+    explanation: 'An option takes an output in which the options of the stage that makes it leave nothing.',
+  },
   METRIC_UNKNOWN: { exit: 2, explanation: '`expect` names a metric that the stage does not return.' },
   ARTIFACT_TYPE: { exit: 2, explanation: 'A stage is given an artifact of a type that the option does not take.' },
   ARTIFACT_MISPLACED: {

@@ -15,6 +15,7 @@ const KNOWN = new Set([
   'cosmeticOptions',
   'resources',
   'validate',
+  'emptyOutputs',
   'check',
   'run',
 ]);
@@ -67,7 +68,7 @@ function faultsOf(stage: Readonly<Record<string, unknown>>): string[] {
   }
   need(isListOfTexts(metrics), '"metrics" must be a list of names');
   need(isListOfTexts(cosmeticOptions), '"cosmeticOptions" must be a list of options');
-  for (const name of ['resources', 'validate', 'check'] as const) {
+  for (const name of ['resources', 'validate', 'emptyOutputs', 'check'] as const) {
     need(stage[name] === undefined || typeof stage[name] === 'function', `"${name}" must be a function`);
   }
   need(typeof stage['run'] === 'function', '"run" must be a function');

@@ -34,6 +34,11 @@ export interface PluginStage<
   /** Problems that the schema cannot express. Artifact options are not known yet. @default none */
   validate?(options: OptionsOf<Schema, unknown>): readonly OptionProblem[];
   /**
+   * Outputs in which these options leave nothing, each with the reason: a stage that takes one is told of before anything
+   * runs. Artifact options are not known yet. @default none
+   */
+  emptyOutputs?(options: OptionsOf<Schema, unknown>): { readonly [Name in keyof Outputs]?: string };
+  /**
    * Looks at data that exists already, for `fr1 check`; what it throws or hands to `context.problem` is reported.
    * @default nothing
    */

@@ -57,6 +57,11 @@ export interface StageDefinition<Options = Record<string, unknown>> {
   /** Cross-checks of options that the schema cannot express; runs before anything is executed. */
   validate?(options: Options): readonly OptionProblem[];
   /**
+   * Outputs in which these options leave nothing, by name, each with the reason, e.g. `{ test: 'testImages is 0' }`. An option
+   * that takes one is an error of the pipeline. What depends on data is not known yet; artifacts are not there.
+   */
+  emptyOutputs?(options: Options): Readonly<Partial<Record<string, string>>>;
+  /**
    * Preflight for `fr1 check`: looks at the data and models that exist already, row by row, without a device. Whatever it
    * throws is reported; a problem that leaves the rest worth looking at goes to `context.problem`.
    */

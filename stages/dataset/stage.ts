@@ -7,6 +7,7 @@ import { defineStage, type OptionProblem } from '../../src/run/stage-api.ts';
 import { MAX_CLASSES } from '../../src/worlds/procedural-birds/families.ts';
 import { NO_COUNTS } from './counts.ts';
 import { DEFAULTS } from './defaults.ts';
+import { emptyOutputs } from './empty-outputs.ts';
 import type { DatasetOptions } from './options.ts';
 
 export const datasetStage = defineStage<DatasetOptions>({
@@ -27,6 +28,7 @@ export const datasetStage = defineStage<DatasetOptions>({
   },
   metrics: Object.keys(NO_COUNTS),
   switches: switchesOf,
+  emptyOutputs,
   resources: ({ similarity }) => ({ device: similarity === 'embedding' }),
   validate,
   async check(context) {

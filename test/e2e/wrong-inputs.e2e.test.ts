@@ -87,6 +87,14 @@ const WRONG_PIPELINES: readonly WrongPipeline[] = [
     hint: /its outputs: sft, rl, seen, unseen/,
   },
   {
+    situation: 'an output that the options of its stage leave empty',
+    yaml: `stages:\n  birds: { uses: dataset, with: { source: procedural-birds, sftShots: 0 } }\n  ${THOUGHTS}\n`,
+    mark: '"${{ stages.birds.outputs.sft',
+    code: 'OUTPUT_EMPTY',
+    cause: /option "data" takes stages\.birds\.outputs\.sft, which will hold nothing: sftShots is 0/,
+    hint: /so that it fills sft, or take stages\.birds\.outputs\.rl/,
+  },
+  {
     situation: 'a variable that is not defined',
     yaml: `vars: { shots: 2 }\nstages:\n  birds: { uses: dataset, with: { source: procedural-birds, sftShots: "\${{ vars.shot }}" } }\n`,
     mark: 'shot }}',

@@ -22,6 +22,7 @@ const source: StageDefinition = {
     train: { type: 'image-data', description: 'Images to learn from.' },
     test: { type: 'eval-data', description: 'Images to test on.' },
   },
+  emptyOutputs: ({ label }): { train?: string } => (label === 'nothing' ? { train: 'label is "nothing"' } : {}),
   resources: () => ({ device: false }),
   run: cannotRun,
 };
