@@ -7,6 +7,9 @@ describe('sourceOfInput()', () => {
     expect(sourceOfInput('../models/Fine-R1-3B-Stage1')).toContain('cot_sft_3b.yaml');
     expect(sourceOfInput('../models/Fine-R1-3B')).toContain('fine_r1_3b.yaml');
     expect(sourceOfInput('../data/CUB_200_2011/images')).toContain('CUB-200-2011');
+    expect(sourceOfInput('../models/clip-vit-large-patch14')).toContain('hf download Xenova/clip-vit-large-patch14 ');
+    expect(sourceOfInput('../models/siglip-large-patch16-256')).toContain('Xenova/siglip-large-patch16-256 ');
+    expect(sourceOfInput('../models/e5-large-v2')).toContain('Xenova/e5-large-v2 ');
   });
 
   it('says what training such a model takes, and what this machine has', () => {

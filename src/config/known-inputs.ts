@@ -38,6 +38,14 @@ const KNOWN: readonly KnownInput[] = [
     path: /fine-r1\/results/,
     hint: 'it is the folder of result files that eval_closed.sh and eval_open.sh of the released evaluation write',
   },
+  {
+    path: /((?:clip-vit|siglip|siglip2)-[\w-]*patch\d+(?:-\d+)?)$/,
+    hint: 'get it with `hf download Xenova/$1 --include "*.json" "onnx/vision_model.onnx" "onnx/text_model.onnx" --local-dir FOLDER`; it needs the ONNX files of transformers.js',
+  },
+  {
+    path: /(e5-(?:small|base|large)-v2)$/,
+    hint: 'get it with `hf download Xenova/$1 --include "*.json" "onnx/model.onnx" --local-dir FOLDER`; it needs the ONNX file of transformers.js',
+  },
   { path: /fine-r1\/eval/, hint: `they are the files of eval/data in ${FINE_R1}` },
   { path: /fgvc-aircraft-2013b/, hint: 'FGVC-Aircraft: https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft' },
   { path: /CUB_200_2011/, hint: 'CUB-200-2011: https://www.vision.caltech.edu/datasets/cub_200_2011' },
