@@ -44,7 +44,6 @@ export const SIZES = {
   ...DEVICE_SIZES,
 };
 
-
 function makeConfig({ width, layers, heads, inner, vision, visionInner }, vocabularySize = 768) {
   return rawConfig(
     {

@@ -42,7 +42,7 @@ def log_probs(of, prompt, answer):
         image_grid_thw=grid,
     ).logits[0]
     first = len(prompt["ids"]) - 1
-    chosen = torch.log_softmax(logits[first : first + len(answer)].float(), dim=-1)
+    chosen = torch.log_softmax(logits[first : first + len(answer)].float() / step["temperature"], dim=-1)
     return chosen.gather(1, torch.tensor(answer)[:, None])[:, 0]
 
 
@@ -73,37 +73,55 @@ optimizer = torch.optim.AdamW(
     betas=(0.9, 0.999),
     eps=step["epsilon"],
 )
+NAMES = ["policy", "negativeKl", "negativeEntropy", "ownEntropy", "referenceKl", "imitation"]
+SIGNS = {"policy": 1.0, "negativeKl": -settings["negativeKl"]["coefficient"]}
+low, high = math.log(1 - settings["clipLow"]), math.log(1 + settings["clipHigh"])
+
+
+def token_values(group, rollout):
+    """Of every term the value at each token of one answer, and where the ratio is clipped."""
+    own = log_probs(model, group["prompts"][rollout["view"]], rollout["tokenIds"])
+    negative = rollout["negative"]
+    if settings["negativeBranch"] == "trained":
+        negative = log_probs(model, group["prompts"]["negative"], rollout["tokenIds"])
+    delta = torch.clamp(own - rollout["old"], -20, 20)
+    free = -rollout["advantage"] * torch.exp(delta)
+    bounded = -rollout["advantage"] * torch.exp(torch.clamp(delta, low, high))
+    policy = torch.maximum(free, bounded)
+    if rollout["advantage"] < 0:
+        policy = torch.minimum(policy, -rollout["advantage"] * settings["dualClip"])
+    divergence = k3(own, negative)
+    if settings["negativeKl"]["isMasked"]:
+        divergence = divergence * (divergence >= torch.quantile(divergence.detach(), 1 - step["topShare"]))
+    return {
+        "policy": policy,
+        "negativeKl": divergence,
+        "negativeEntropy": -negative,
+        "ownEntropy": -own,
+        "referenceKl": k3(own, rollout["reference"]),
+        "imitation": -own if rollout["score"]["accuracy"] > 0.1 else own[:0],
+        "clippedShare": (bounded > free).float(),
+    }
+
+
+def mean_terms(values):
+    joined = {name: torch.cat([value[name] for value in values]) for name in [*NAMES, "clippedShare"]}
+    return {name: part.mean() if len(part) else torch.tensor(0.0) for name, part in joined.items()}
+
+
 reports = []
-for update in step["updates"]:
-    parts = {name: [] for name in ["policy", "negativeKl", "negativeEntropy", "ownEntropy", "referenceKl", "imitation"]}
-    clipped = []
-    for group in update:
-        for rollout in group["rollouts"]:
-            own = log_probs(model, group["prompts"][rollout["view"]], rollout["tokenIds"])
-            delta = torch.clamp(own - rollout["old"], -20, 20)
-            low, high = math.log(1 - settings["clipLow"]), math.log(1 + settings["clipHigh"])
-            free = -rollout["advantage"] * torch.exp(delta)
-            bounded = -rollout["advantage"] * torch.exp(torch.clamp(delta, low, high))
-            policy = torch.maximum(free, bounded)
-            if rollout["advantage"] < 0:
-                policy = torch.minimum(policy, -rollout["advantage"] * settings["dualClip"])
-            parts["policy"].append(policy)
-            parts["negativeKl"].append(k3(own, rollout["negative"]))
-            parts["negativeEntropy"].append(-rollout["negative"])
-            parts["ownEntropy"].append(-own)
-            parts["referenceKl"].append(k3(own, rollout["reference"]))
-            if rollout["score"]["accuracy"] > 0.1:
-                parts["imitation"].append(-own)
-            clipped.append((bounded > free).float())
-    terms = {name: torch.cat(values).mean() if values else torch.tensor(0.0) for name, values in parts.items()}
-    signs = {"policy": 1.0, "negativeKl": -settings["negativeKl"]["coefficient"]}
-    loss = sum(terms[name] * signs.get(name, settings.get(name, {}).get("coefficient", 0)) for name in terms)
+for update in step["updates"] * step["passes"]:
+    answers = [token_values(group, rollout) for group in update for rollout in group["rollouts"]]
+    size = step["answersPerMean"] or len(answers)
+    means = [mean_terms(answers[at : at + size]) for at in range(0, len(answers), size)]
+    terms = {name: sum(mean[name] for mean in means) / len(means) for name in means[0]}
+    loss = sum(terms[name] * (SIGNS.get(name) or settings[name]["coefficient"]) for name in NAMES)
     optimizer.zero_grad()
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), step["maxGradNorm"])
     optimizer.step()
     report = {name: value.item() for name, value in terms.items()}
-    reports.append({**report, "clippedShare": torch.cat(clipped).mean().item(), "loss": loss.item(), "gradNorm": norm.item()})
+    reports.append({**report, "loss": loss.item(), "gradNorm": norm.item()})
 
 theirs = {name: sum(report[name] for report in reports) / len(reports) for name in reports[0]}
 ours = {**step["figures"]["terms"], "loss": step["figures"]["loss"], "gradNorm": step["figures"]["gradNorm"]}

@@ -2,16 +2,18 @@
  * Does one whole step of TAPO on a small model and writes what went in and what came out, so that an independent
  * implementation can repeat it:
  *
- *   npm run build && node scripts/dump-tapo-step.mjs test/fixtures/qwen2_5_vl/tiny_tied OUT
+ *   npm run build && node scripts/dump-tapo-step.mjs test/fixtures/qwen2_5_vl/tiny_tied OUT [plain | other]
  *   python scripts/check_tapo_step.py test/fixtures/qwen2_5_vl/tiny_tied OUT
  *
  * OUT/step.json holds the rollouts (prompts, answers, rewards, images by number), the settings and fr1's figures;
  * OUT/images.safetensors the patches; OUT/after the model after the step. Images differ in size, answers in length; every
- * term of the loss is on, also those that Fine-R1's scripts leave off.
+ * term of the loss is on, also those that Fine-R1's scripts leave off. `other` has all that `plain` has at its default: a temperature,
+ * training through the negative image, a token mask, means over four answers each, and two passes.
  */
 import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { PLAIN_SAMPLING } from '../dist/src/engine/generate/plain-sampling.js';
 import { createGenerator } from '../dist/src/engine/models/qwen2_5_vl/generator.js';
 import { TrainingModel } from '../dist/src/engine/models/qwen2_5_vl/training-model.js';
 import { AdamW } from '../dist/src/engine/optim/adamw.js';
@@ -21,21 +23,28 @@ import { openRuntime } from '../dist/src/engine/session/open-runtime.js';
 import { openCheckpoint, saveCheckpoint } from '../dist/src/engine/weights/checkpoint.js';
 import { writeSafetensors } from '../dist/src/engine/weights/safetensors.js';
 import { groupNormalisedAdvantages } from '../dist/src/methods/advantages.js';
+import { keptTokens } from '../dist/src/methods/tapo-loss.js';
 
-const [folder, out] = process.argv.slice(2);
-if (!folder || !out) {
-  console.error('usage: node scripts/dump-tapo-step.mjs CHECKPOINT OUT');
+const [folder, out, variant = 'plain'] = process.argv.slice(2);
+if (!folder || !out || !['plain', 'other'].includes(variant)) {
+  console.error('usage: node scripts/dump-tapo-step.mjs CHECKPOINT OUT [plain | other]');
   process.exit(2);
 }
 const SEED = 3;
 const UPDATES = 3;
 /** Large, so that weights whose gradient is rounding noise (biases of keys) do not move by whole learning rates. */
 const EPSILON = 1e-3;
+const IS_OTHER = variant === 'other';
+const TEMPERATURE = IS_OTHER ? 0.7 : 1;
+const TOP_SHARE = IS_OTHER ? 0.4 : 1;
+const PASSES = IS_OTHER ? 2 : 1;
+const ANSWERS_PER_MEAN = IS_OTHER ? 4 : null;
 const LOSS = {
   clipLow: 0.2,
   clipHigh: 0.28,
   dualClip: 3,
-  negativeKl: { coefficient: 0.2, estimator: 'k3' },
+  negativeKl: { coefficient: 0.2, estimator: 'k3', isMasked: IS_OTHER },
+  negativeBranch: IS_OTHER ? 'trained' : 'fed',
   negativeEntropy: { coefficient: 0.03 },
   ownEntropy: { coefficient: 0.03 },
   referenceKl: { coefficient: 0.1, estimator: 'k3' },
@@ -53,7 +62,7 @@ const source = {
 const checkpoint = openCheckpoint(folder);
 const { config } = checkpoint;
 const open = () => {
-  const model = new TrainingModel(source, config);
+  const model = new TrainingModel(source, config, undefined, undefined, TEMPERATURE);
   for (const { name } of checkpoint.parameters) checkpoint.readFloat32(name, model.store.tensor(name).data);
   return model;
 };
@@ -115,6 +124,7 @@ await trainTapo(
         ),
       ),
     informative: (accuracies) => accuracies.map((_, i) => i),
+    negativeKlMask: (own, negative) => keptTokens(own, negative, { estimator: 'k3', topShare: TOP_SHARE }),
   },
   {
     seed: SEED,
@@ -123,10 +133,8 @@ await trainTapo(
     rollouts: 3,
     sampling: {
       maxNewTokens: 9,
-      temperature: 1,
-      topP: 1,
-      topK: 0,
-      repetitionPenalty: 1,
+      ...PLAIN_SAMPLING,
+      temperature: TEMPERATURE,
       stopTokenIds: Array.from({ length: 50 }, (_, i) => 200 + i),
       // torch gives the padding token's row of the input embeddings no gradient, whatever answers say.
       bannedTokenIds: [config.imageTokenId, checkpoint.rawConfig.text_config.pad_token_id],
@@ -134,8 +142,10 @@ await trainTapo(
     sharedNoise: false,
     maxDraws: 1,
     updatesPerStep: UPDATES,
+    passes: PASSES,
     loss: LOSS,
-    lossNormalisation: 'step',
+    lossNormalisation: ANSWERS_PER_MEAN === null ? 'step' : 'micro',
+    ...(ANSWERS_PER_MEAN !== null && { answersPerMean: ANSWERS_PER_MEAN }),
     learningRate: 0.01,
     schedule: { kind: 'constant' },
     zeroFirstStep: false,
@@ -163,6 +173,10 @@ const plain = ({ inputIds, image }) => ({ ids: [...inputIds], image });
 mkdirSync(out, { recursive: true });
 const step = {
   loss: LOSS,
+  temperature: TEMPERATURE,
+  topShare: TOP_SHARE,
+  passes: PASSES,
+  answersPerMean: ANSWERS_PER_MEAN,
   learningRate: 0.01,
   weightDecay: 0.01,
   epsilon: EPSILON,

@@ -6,6 +6,7 @@ import { openSafetensors } from '../engine/weights/safetensors.ts';
 import {
   FINE_R1_TAPO_LOSS,
   type KlEstimator,
+  keptTokens,
   type TapoBatch,
   type TapoLossConfig,
   tapoLoss,
@@ -139,6 +140,22 @@ describe('tapoLoss()', () => {
     }
   });
 
+  it.each(['k3', 'k1', 'abs', 'k2'] as const)('has the gradient through the negative image (%s)', (estimator) => {
+    const random = wideBatch(4, 6);
+    const negative = Array.from(random.negativeLogProbs!);
+    const config = everyTerm('sequence', estimator);
+    const { negativeGradient } = tapoLoss(random, config, { scheduleFactor: 0.7 });
+    const step = 1e-6;
+    for (let i = 0; i < negative.length; i++) {
+      const moved = (by: number) => {
+        const negativeLogProbs = negative.map((l, j) => (i === j ? l + by : l));
+        return tapoLoss({ ...random, negativeLogProbs }, config, { scheduleFactor: 0.7 }).total;
+      };
+      expect(Math.abs((moved(step) - moved(-step)) / (2 * step) - negativeGradient[i]!)).toBeLessThan(1e-6);
+    }
+    expect(negativeGradient.some((slope) => Math.abs(slope) > 1e-3)).toBe(true);
+  });
+
   it('has a bounded negative KL without gradient where the negative image makes the token far likelier', () => {
     const single: TapoBatch = {
       shape: [1, 1],
@@ -176,6 +193,17 @@ describe('tapoLoss()', () => {
 
   it('names the array that does not fit the shape', () => {
     expect(() => tapoLoss({ ...batch, advantages: [1] }, FINE_R1_TAPO_LOSS)).toThrow('advantages has 1 elements');
+  });
+});
+
+describe('keptTokens()', () => {
+  it('keeps the tokens with the greatest divergence', () => {
+    const own = [-1, -1, -1, -1, -1];
+    const negative = [-1, -3, -1.5, -6, -1.1];
+    const kept = (topShare: number) => [...keptTokens(own, negative, { estimator: 'k3', topShare })];
+    expect(kept(1)).toEqual([1, 1, 1, 1, 1]);
+    expect(kept(0.5)).toEqual([0, 1, 1, 1, 0]);
+    expect(kept(0.2)).toEqual([0, 0, 0, 1, 0]);
   });
 });
 

@@ -10,8 +10,8 @@
  *   u = clamp(l_neg - l, -20, 20)        k = clamp(e^u - u - 1, -10, 10)
  *   L = <p> - f g <k> + f h_neg <-l_neg> + f h_own <-l> + c_ref <k_ref> + c_im <-l over right responses>
  *
- * <z> is the masked mean. l_old, l_neg and l_ref are constants, so the entropy on the negative image has a value but no
- * gradient.
+ * <z> is the masked mean. l_old and l_ref are constants, and so is l_neg, whose entropy then has a value but no gradient;
+ * `negativeGradient` is what l_neg adds where training goes through the negative image.
  *
  * NOTE: <p>, <k> and <k_ref> follow `averaging`; the entropies and the imitation term are token means always.
  *
@@ -97,6 +97,8 @@ export interface TapoLoss {
   readonly total: number;
   /** Of `total` with respect to `logProbs`, [B, T]. */
   readonly gradient: Float64Array;
+  /** Of `total` with respect to `negativeLogProbs`, [B, T]: what training through the negative image adds. */
+  readonly negativeGradient: Float64Array;
   readonly diagnostics: {
     /** <l_old - l>, an estimate of KL(old || new). */
     readonly approximateKl: number;
@@ -151,6 +153,7 @@ export function tapoLoss(
   const tokenWeights = Float64Array.from(mask, (m) => m / (denominators.tokens + EPSILON));
   const weights = config.averaging === 'token' ? tokenWeights : sequenceWeights(batch, denominators.sequences);
   const gradient = new Float64Array(size);
+  const negativeGradient = new Float64Array(size);
   const lowest = Math.log(1 - config.clipLow);
   const highest = Math.log(1 + config.clipHigh);
 
@@ -192,15 +195,20 @@ export function tapoLoss(
 
   if (config.negativeKl !== undefined) {
     const negative = required(batch.negativeLogProbs, 'negativeKl', 'negativeLogProbs');
-    const k = klTerm(logProbs, negative, config.negativeKl.estimator);
-    if (config.negativeKl.tokenMask !== undefined) maskTokens(k, batch, config.negativeKl.tokenMask.topShare);
-    if (config.negativeKl.clip !== undefined) clipTokens(k, config.negativeKl.clip);
-    add('negativeKl', -scheduleFactor * config.negativeKl.coefficient, k, weights);
+    const { coefficient, estimator, tokenMask, clip } = config.negativeKl;
+    const k = klTerm(logProbs, negative, estimator);
+    if (tokenMask !== undefined) maskTokens(k, batch, tokenMask.topShare);
+    if (clip !== undefined) clipTokens(k, clip);
+    add('negativeKl', -scheduleFactor * coefficient, k, weights);
+    // k depends on the difference of both log-probabilities alone.
+    for (let i = 0; i < size; i++) negativeGradient[i]! += scheduleFactor * coefficient * k.slopes[i]! * weights[i]!;
   }
   if (config.negativeEntropy !== undefined) {
     const negative = required(batch.negativeLogProbs, 'negativeEntropy', 'negativeLogProbs');
     const constant = { values: Float64Array.from(negative, (l) => -l), slopes: new Float64Array(size) };
-    add('negativeEntropy', scheduleFactor * config.negativeEntropy.coefficient, constant, tokenWeights);
+    const coefficient = scheduleFactor * config.negativeEntropy.coefficient;
+    add('negativeEntropy', coefficient, constant, tokenWeights);
+    for (let i = 0; i < size; i++) negativeGradient[i]! -= coefficient * tokenWeights[i]!;
   }
   const surprise = { values: Float64Array.from(logProbs, (l) => -l), slopes: new Float64Array(size).fill(-1) };
   if (config.ownEntropy !== undefined) {
@@ -216,7 +224,8 @@ export function tapoLoss(
     const imitationWeights = imitated.map((m) => m / (denominators.imitatedTokens + EPSILON));
     add('imitation', config.imitation.coefficient, surprise, imitationWeights);
   }
-  return { terms, total, gradient, diagnostics: { approximateKl, entropy, clippedShare, dualClippedShare } };
+  const diagnostics = { approximateKl, entropy, clippedShare, dualClippedShare };
+  return { terms, total, gradient, negativeGradient, diagnostics };
 }
 
 export interface TapoLossOptions {
@@ -294,6 +303,26 @@ function klToken(x: number, estimator: KlEstimator): [value: number, slope: numb
   }
 }
 
+/**
+ * Which tokens of one answer a token mask keeps: 1 where the estimate of the divergence is at least the (1 - topShare)
+ * quantile of the answer's, else 0. The choice has no gradient.
+ *
+ * logProbs, negativeLogProbs  [tokens]
+ */
+export function keptTokens(
+  logProbs: ArrayLike<number>,
+  negativeLogProbs: ArrayLike<number>,
+  { estimator, topShare }: { readonly estimator: KlEstimator; readonly topShare: number },
+): Float64Array {
+  const { values } = klTerm(logProbs, negativeLogProbs, estimator);
+  const least = leastKept(values, topShare);
+  return values.map((value) => (value >= least ? 1 : 0));
+}
+
+function leastKept(values: Float64Array, topShare: number): number {
+  return quantile(values.slice().sort(), 1 - topShare);
+}
+
 /** Zeroes the tokens of each sequence below its (1 - topShare) quantile of values over the masked tokens. */
 function maskTokens(term: TokenTerm, batch: TapoBatch, topShare: number): void {
   const [B, T] = batch.shape;
@@ -301,7 +330,7 @@ function maskTokens(term: TokenTerm, batch: TapoBatch, topShare: number): void {
     const from = row * T;
     const valid = term.values.slice(from, from + T).filter((_, t) => batch.mask[from + t]! > 0);
     if (valid.length === 0) continue;
-    const threshold = quantile(valid.sort(), 1 - topShare);
+    const threshold = leastKept(valid, topShare);
     for (let i = from; i < from + T; i++) {
       if (term.values[i]! >= threshold) continue;
       term.values[i] = 0;

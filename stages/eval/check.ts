@@ -1,8 +1,8 @@
 /** Looks at the models, and at the image, the options and the scoring of every test item, before anything is asked. */
-import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { readEvalData } from '../../src/artifacts/eval-data.ts';
 import type { EvalRow } from '../../src/artifacts/types.ts';
+import { requireTextModel } from '../../src/engine/embedding/missing-files.ts';
 import { loadImage } from '../../src/engine/image/load-image.ts';
 import { checkModel, weightsText } from '../../src/engine/models/qwen2_5_vl/check-model.ts';
 import { withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
@@ -84,22 +84,12 @@ function checkSimilarity({ options: { similarity }, found, problem }: CheckConte
   const { model, hub } = similarity ?? {};
   if (hub !== undefined) found(`similarities by ${hub}, which the first use fetches from the Hugging Face hub`);
   if (!model) return;
-  const has = (file: string) => existsSync(path.join(model.path, file));
-  const missing = ['config.json', 'tokenizer.json', 'tokenizer_config.json'].filter((file) => !has(file));
-  if (!has('onnx/model.onnx') && !has('onnx/text_model.onnx')) missing.push('onnx/model.onnx or onnx/text_model.onnx');
-  if (missing.length === 0) {
+  try {
+    requireTextModel(model.path, 'Xenova/siglip-base-patch16-256');
     found('the text model of similarities');
-    return;
+  } catch (error) {
+    problem(error as Fr1Error);
   }
-  problem(
-    new Fr1Error(
-      'CHECKPOINT_UNREADABLE',
-      `${model.path} is no text model of transformers.js: ${missing.join(', ')} missing`,
-      {
-        hint: 'Xenova/siglip-base-patch16-256 on the Hugging Face hub shows the layout',
-      },
-    ),
-  );
 }
 
 /** The label counts as right; the other options do not, at least by the strict score. */

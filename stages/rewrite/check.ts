@@ -1,6 +1,7 @@
 /** Looks at the labelled images, and at the teacher's model or key, before anything is written. */
 import path from 'node:path';
 import { readImageData } from '../../src/artifacts/rows.ts';
+import { requireTextModel } from '../../src/engine/embedding/missing-files.ts';
 import { loadImage } from '../../src/engine/image/load-image.ts';
 import { checkModel, weightsText } from '../../src/engine/models/qwen2_5_vl/check-model.ts';
 import { checkRows } from '../../src/run/check-rows.ts';
@@ -9,7 +10,10 @@ import { checkKey } from './api-key.ts';
 import type { RewriteOptions } from './options.ts';
 
 export async function checkRewrite(context: CheckContext<RewriteOptions>): Promise<void> {
-  const { data, teacher } = context.options;
+  const { data, teacher, conceptSelection } = context.options;
+  const { model, hub } = conceptSelection ?? {};
+  if (hub !== undefined) context.found(`concepts by ${hub}, which the first use fetches from the Hugging Face hub`);
+  if (model) requireTextModel(model.path, 'Xenova/e5-large-v2');
   if (teacher.checkpoint) {
     const { weights } = await checkModel(teacher.checkpoint.path);
     context.found(`a teacher of ${weightsText(weights)}`);

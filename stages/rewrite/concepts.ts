@@ -1,8 +1,8 @@
 /**
- * Which of the features that captions name go into a thought. After the information bottleneck: a feature is kept when it
- * is tied to the image (several captions of it say so) and tells about the class (captions of other classes rarely do).
+ * Which of the features that captions name go into a thought, told without a model: a feature is kept when it is tied to the
+ * image (several captions of it say so) and tells about the class (captions of other classes rarely do).
  *
- * @see the selection of concepts in arXiv:2502.14044, whose scores come from a model; here they are counts of words
+ * A stand-in made of counts of words for the published measure, which informative-concepts.ts has and which needs a text model.
  */
 
 /** Words without content of their own. */

@@ -2,7 +2,8 @@
  * Construction of chains of thought with a teacher that sees the images: captions of every image, selection of concepts over all
  * of them, a thought per image that is written again until it passes the check.
  *
- * Departures from Fine-R1, which ships no script: concepts are selected by counts instead of a model; the place of the true
+ * Departures from Fine-R1, which ships no script: concepts are the lines of an image's captions, selected by counts of words
+ * unless a text model is given (informative-concepts.ts tells what is published of that); the place of the true
  * class among the candidates is shuffled, where it is the first in four of five of its chats; no text is mended by hand.
  */
 import { createHash } from 'node:crypto';
@@ -11,7 +12,7 @@ import path from 'node:path';
 import type { ImageRow } from '../../src/artifacts/types.ts';
 import { RandomStream } from '../../src/engine/random.ts';
 import type { CallLog } from './call-log.ts';
-import { type Captioned, conceptSelector } from './concepts.ts';
+import type { Captioned, ConceptSelector } from './concepts.ts';
 import { RowRefused, type Teacher, type TeacherImage } from './teacher.ts';
 import { captionPrompt, thoughtPrompt } from './teacher-prompts.ts';
 import { readThought, reordered, responseOf } from './thought.ts';
@@ -34,6 +35,8 @@ export interface ConstructionInput {
   readonly folder: string;
   readonly superCategory: string;
   readonly signal: AbortSignal;
+  /** Made from the captions of all images. */
+  selectorOf(images: readonly Captioned[]): Promise<ConceptSelector>;
   onProgress(done: number, total: number, note: string): void;
 }
 
@@ -75,7 +78,7 @@ export async function constructThoughts(
   const total = 2 * rows.length;
   await forEach(rows, teacher.concurrency, signal, caption, (done) => onProgress(done, total, 'captions'));
 
-  const select = conceptSelector(captioned.filter((each) => each !== undefined));
+  const select = await input.selectorOf(captioned.filter((each) => each !== undefined));
   let rejected = 0;
   const think = async (row: ImageRow, index: number, signal: AbortSignal) => {
     const captions = captioned[index];

@@ -84,9 +84,34 @@ export interface RewriteOptions {
    */
   captions?: number;
   /**
-   * Features that are selected from the captions of an image for its thought; 8 where it is not given.
+   * Features that are selected from the captions of an image for its thought, at most; 8 where it is not given.
    */
   concepts?: number;
+  /**
+   * How the features for a thought are selected. words: by counts of words in the captions, without a model, `concepts` of them. embedding: by the published measure, the information that a feature carries about the image, estimated with a text model from the captions of all images; those well above the image's mean, at least 3 and at most `concepts`. `words` where it is not given.
+   */
+  conceptSelection?: {
+    /**
+     * The measure.
+     */
+    by: 'words' | 'embedding';
+    /**
+     * embedding: a local folder of a text model with config.json, tokenizer.json and onnx/. The published code has e5-large-v2.
+     */
+    model?: Artifact;
+    /**
+     * embedding: a model of the Hugging Face hub with ONNX files instead, e.g. Xenova/e5-large-v2; needs the network once.
+     */
+    hub?: string;
+    /**
+     * Branch, tag or commit of the hub's model; main where it is not given.
+     */
+    revision?: string;
+    /**
+     * embedding: divides the cosines; 0.1 where it is not given.
+     */
+    temperature?: number;
+  };
   /**
    * Candidate classes in a thought at most, the true one among them; 4 where it is not given.
    */

@@ -3,14 +3,18 @@ import path from 'node:path';
 import { writeJsonLines } from '../../src/artifacts/json-lines.ts';
 import { type Dataset, linkImages, readImageData, writeSftData } from '../../src/artifacts/rows.ts';
 import type { ImageRow, SftRow } from '../../src/artifacts/types.ts';
+import { openTextEmbedder } from '../../src/engine/embedding/text-embedder.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
+import { CONCEPT_TEMPERATURE } from '../../src/methods/concept-selection.ts';
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import type { ReportTable, StageContext, StageResult } from '../../src/run/stage-api.ts';
 import { DEFAULT_KEY_ENV } from './api-key.ts';
 import { writeFromAttributes } from './attributes.ts';
 import { CALLS_FILE, CallLog } from './call-log.ts';
+import { type Captioned, type ConceptSelector, conceptSelector } from './concepts.ts';
 import { constructThoughts, type Written } from './construct.ts';
 import { DEFAULTS } from './defaults.ts';
+import { informationSelector } from './informative-concepts.ts';
 import { nativeTeacher } from './native-teacher.ts';
 import type { RewriteOptions } from './options.ts';
 import { chat, type Outcome, type Reject } from './outcome.ts';
@@ -84,6 +88,7 @@ async function fromTeacher(
         rows,
         folder: options.data.path,
         superCategory: info.superCategory,
+        selectorOf: (images) => selectorFor(context, images),
         signal,
         onProgress: (done, total, note) => context.progress({ done, total, unit: 'steps', note }),
       },
@@ -120,6 +125,20 @@ async function fromTeacher(
   } finally {
     await teacher.release();
   }
+}
+
+async function selectorFor({ options, signal, log }: Context, images: readonly Captioned[]): Promise<ConceptSelector> {
+  const {
+    by,
+    model,
+    hub,
+    revision = 'main',
+    temperature = CONCEPT_TEMPERATURE,
+  } = options.conceptSelection ?? { by: 'words' };
+  if (by === 'words') return conceptSelector(images);
+  await using embedder = await openTextEmbedder({ model, hub, revision });
+  log(`concepts are selected with ${embedder.name}`);
+  return await informationSelector(images, embedder, { temperature, signal });
 }
 
 async function openNative({ options, lease, signal }: Context): Promise<Teacher> {

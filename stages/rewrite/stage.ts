@@ -14,8 +14,11 @@ export const rewriteStage = defineStage<RewriteOptions>({
   },
   metrics: ['accepted', 'rejected', 'resampled', 'calls', 'rememberedCalls', 'inputTokens', 'outputTokens', 'cost'],
   cosmeticOptions: ['requests'],
-  switches: ({ teacher, candidateOrder = DEFAULTS.candidateOrder }): Record<string, string> =>
-    teacher.kind === 'attributes' ? {} : { candidateOrder },
+  switches: ({ teacher, ...options }): Record<string, string> => {
+    if (teacher.kind === 'attributes') return {};
+    const { candidateOrder, conceptSelection } = { ...DEFAULTS, ...options };
+    return { candidateOrder, conceptSelection: conceptSelection?.by ?? 'words' };
+  },
   resources: ({ teacher }) => ({ device: teacher.kind === 'native' }),
   validate,
   async check(context) {
@@ -48,7 +51,11 @@ function validate({ teacher, ...options }: RewriteOptions): OptionProblem[] {
     problems.push({ pointer: `/teacher/${name}`, message: `"${name}" means nothing for a teacher of kind ${kind}` });
   }
   if (kind === 'attributes') {
-    for (const name of [...(Object.keys(DEFAULTS) as (keyof typeof DEFAULTS)[]), 'reuse'] as const) {
+    for (const name of [
+      ...(Object.keys(DEFAULTS) as (keyof typeof DEFAULTS)[]),
+      'conceptSelection',
+      'reuse',
+    ] as const) {
       if (options[name] === undefined) continue;
       problems.push({ pointer: `/${name}`, message: `"${name}" is for teachers that look at images` });
     }
@@ -56,5 +63,20 @@ function validate({ teacher, ...options }: RewriteOptions): OptionProblem[] {
     const name = options.thoughts ? 'closedPrompts' : 'thoughts';
     problems.push({ pointer: `/${name}`, message: `"${name}" is for the teacher attributes` });
   }
-  return problems;
+  return [...problems, ...selectionProblems(options.conceptSelection)];
+}
+
+function selectionProblems(selection: RewriteOptions['conceptSelection']): OptionProblem[] {
+  if (selection === undefined) return [];
+  const { by, ...settings } = selection;
+  if (by === 'embedding') {
+    if ((settings.model === undefined) !== (settings.hub === undefined)) return [];
+    const hint =
+      'model is a local folder such as ../models/e5-large-v2, hub a model of the Hugging Face hub such as Xenova/e5-large-v2';
+    const pointer = settings.model === undefined ? '/conceptSelection' : '/conceptSelection/hub';
+    return [{ pointer, message: 'either model or hub must be given, and not both', hint }];
+  }
+  return Object.entries(settings)
+    .filter(([, value]) => value !== undefined)
+    .map(([name]) => ({ pointer: `/conceptSelection/${name}`, message: `"${name}" means nothing where by is ${by}` }));
 }

@@ -5,6 +5,7 @@ import { readSftData, writeDataset } from '../../src/artifacts/rows.ts';
 import type { ImageRow } from '../../src/artifacts/types.ts';
 import { openRuntime } from '../../src/engine/session/open-runtime.ts';
 import { scoreResponse } from '../../src/methods/reward.ts';
+import { fixture } from '../../test/helpers/fixtures.ts';
 import { goodThought, startTeacherServer, type TeacherServerSettings } from '../../test/helpers/teacher-server.ts';
 import { temporaryFolder } from '../../test/helpers/temporary-folder.ts';
 import { fakeArtifact, fakeContext } from '../testing/fake-context.ts';
@@ -87,6 +88,17 @@ describe('rewrite with an OpenAI-compatible teacher', () => {
       expect(scoreResponse(messages[1]!.content, LABELS[i]!)).toMatchObject({ accuracy: 1, format: 1 });
       expect(messages[1]!.content).toContain(`- ${LABELS[i]}: bill and tail agree.`);
     }
+  });
+
+  it('selects concepts in the space of a text model, and asks for thoughts with these', async () => {
+    await using server = await startTeacherServer();
+    const model = fakeArtifact('files', fixture('tiny_clip', 'model'));
+    const words = await rewrite(server, { captions: 3, concepts: 4 });
+    const embedded = await rewrite(server, { captions: 3, concepts: 4, conceptSelection: { by: 'embedding', model } });
+    expect(embedded.metrics).toMatchObject({ accepted: 4, calls: 16 });
+    expect(embedded.told).toMatch(/concepts are selected with model@/);
+    const thoughtsOf = ({ calls }: typeof words) => calls.split('\n').filter((line) => line.includes(' thought '));
+    expect(thoughtsOf(embedded)).not.toEqual(thoughtsOf(words));
   });
 
   it('shuffles the candidates with what is said about them, and puts the label first on request (Q1)', async () => {
@@ -242,11 +254,22 @@ describe('rewriteStage.validate', () => {
       ...options,
     } as RewriteOptions).map(({ pointer }) => pointer);
 
+  it('wants one text model for the selection by embedding, and none for that by words', () => {
+    const teacher = { kind: 'openai', model: 'x' } as const;
+    const selection = (conceptSelection: RewriteOptions['conceptSelection']) =>
+      problems({ teacher, ...(conceptSelection && { conceptSelection }) });
+    expect(selection({ by: 'embedding', hub: 'Xenova/e5-large-v2' })).toEqual([]);
+    expect(selection({ by: 'embedding' })).toEqual(['/conceptSelection']);
+    expect(selection({ by: 'words' })).toEqual([]);
+    expect(selection({ by: 'words', temperature: 1 })).toEqual(['/conceptSelection/temperature']);
+  });
+
   it('refuses options that mean nothing for the teacher', () => {
     expect(problems({})).toEqual([]);
     expect(problems({ teacher: { kind: 'openai' } })).toEqual(['/teacher']);
     expect(problems({ teacher: { kind: 'native', model: 'x' } })).toEqual(['/teacher', '/teacher/model']);
     expect(problems({ captions: 2 })).toEqual(['/captions']);
+    expect(problems({ conceptSelection: { by: 'words' } })).toEqual(['/conceptSelection']);
     expect(problems({ teacher: { kind: 'openai', model: 'x' }, closedPrompts: 'compact' })).toEqual(['/closedPrompts']);
   });
 });

@@ -10,15 +10,17 @@ import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { checkRows } from '../../src/run/check-rows.ts';
 import type { CheckContext } from '../../src/run/stage-api.ts';
 import { checkMemory, checkTrainingMemory, trainingDisk } from '../memory-check.ts';
-import { type Example, encodeExample, largestBatch, pixelBudget } from './examples.ts';
+import { type Example, encodeExample, largestBatch } from './examples.ts';
 import { SFT_KNOBS } from './memory-knobs.ts';
 import type { SftOptions } from './options.ts';
+import { pixelBudget, resolveSettings } from './settings.ts';
 
 /** Images are looked at once, so none need to be kept. */
 const CACHE_BYTES = 16 * 2 ** 20;
 
 export async function checkSft(context: CheckContext<SftOptions>): Promise<void> {
-  const { model, data, maxTokens, adapter, trainable } = context.options;
+  const { model, data, adapter, trainable } = context.options;
+  const settings = resolveSettings(context.options as SftOptions);
   const checked = model && (await checkModel(model.path));
   let hasRoom = true;
   if (checked) {
@@ -33,11 +35,11 @@ export async function checkSft(context: CheckContext<SftOptions>): Promise<void>
   }
   if (!checked) return;
   const { processor } = checked;
-  const images = new ImageCache(processor.images, { budget: pixelBudget(context.options), maxBytes: CACHE_BYTES });
+  const images = new ImageCache(processor.images, { budget: pixelBudget(settings), maxBytes: CACHE_BYTES });
   const examples: Example[] = [];
   const isRight = await checkRows(context, rows, 'chats', async (row, index) => {
     try {
-      examples.push(await encodeExample(row, data.path, processor, images, maxTokens));
+      examples.push(await encodeExample(row, data.path, processor, images, settings.maxTokens));
     } catch (cause) {
       if (!(cause instanceof Fr1Error)) throw cause;
       const place = `${path.join(data.path, 'data.json')}: chat ${index}`;
@@ -45,7 +47,7 @@ export async function checkSft(context: CheckContext<SftOptions>): Promise<void>
     }
   });
   if (!isRight) return;
-  const training = await largestBatch(examples, context.options, images);
+  const training = await largestBatch(examples, settings, images);
   context.found(`${rows.length} chats of at most ${training.tokens} tokens`);
   if (!hasRoom) return;
   const planned = plannedModel(model.path, trainingOf(adapter, trainable, 0));

@@ -7,7 +7,6 @@ import type { SftRow } from '../../src/artifacts/types.ts';
 import type { ImagePatches } from '../../src/engine/generate/types.ts';
 import { buildBatch, type Row } from '../../src/engine/models/qwen2_5_vl/batch.ts';
 import type { ImageCache } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
-import type { PixelBudget } from '../../src/engine/models/qwen2_5_vl/image-processor.ts';
 import type { Processor } from '../../src/engine/models/qwen2_5_vl/processor.ts';
 import type { ImageGrid } from '../../src/engine/models/qwen2_5_vl/vision-layout.ts';
 import { RandomStream } from '../../src/engine/random.ts';
@@ -16,7 +15,6 @@ import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { ANSWER_OPEN, firstAnswer } from '../../src/methods/answer.ts';
 import { lower } from '../../src/methods/python-text.ts';
 import { scoreResponse } from '../../src/methods/reward.ts';
-import type { SftOptions } from './options.ts';
 
 /** A chat in tokens. Everything up to where the answer begins is the prefix; all that follows is learnt. */
 export interface Example {
@@ -35,11 +33,6 @@ export interface ReadOptions {
   readonly maxTokens: number;
   readonly signal: AbortSignal;
   onRead(done: number, total: number): void;
-}
-
-/** Images are read as by the trainer of Fine-R1's first stage. */
-export function pixelBudget({ minPixels, maxPixels }: Pick<SftOptions, 'minPixels' | 'maxPixels'>): PixelBudget {
-  return { minPixels, maxPixels, stretchesNarrow: true };
 }
 
 /**

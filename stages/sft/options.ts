@@ -14,11 +14,15 @@ export interface SftOptions {
    */
   data: Artifact;
   /**
+   * What options are when they are not given: fr1's defaults, or one of the two released scripts of Fine-R1's first stage, which are alike but for their model.
+   */
+  preset: 'sft' | 'fine-r1-3b' | 'fine-r1-7b';
+  /**
    * Chats that are not learnt; the loss on them is measured during training.
    */
   validation?: Artifact;
   /**
-   * Passes over the data, each in an order of its own. Either this or `steps`.
+   * Passes over the data, each in an order of its own. Either this or `steps`, unless the preset has epochs: fine-r1 10.
    */
   epochs?: number;
   /**
@@ -26,37 +30,41 @@ export interface SftOptions {
    */
   steps?: number;
   /**
-   * Chats per update; the last update of a pass takes what is left.
+   * Chats per update; the last update of a pass takes what is left. By default 64.
    */
-  batchSize: number;
+  batchSize?: number;
   /**
-   * Chats that are computed at once; their gradients are summed.
+   * Chats that are computed at once; their gradients are summed. By default 4.
    */
-  microBatchSize: number;
+  microBatchSize?: number;
   /**
-   * Peak rate of AdamW.
+   * Peak rate of AdamW. By default 5e-6.
    */
-  learningRate: number;
+  learningRate?: number;
   /**
-   * How the rate goes on after warm-up: cosine falls to 0.
+   * How the rate goes on after warm-up: cosine falls to 0. By default cosine.
    */
-  schedule: 'cosine' | 'constant';
+  schedule?: 'cosine' | 'constant';
   /**
-   * Updates over which the rate rises from 0.
+   * Updates over which the rate rises from 0. By preset: fine-r1 6, else 0.
    */
-  warmupSteps: number;
+  warmupSteps?: number;
   /**
-   * Decoupled weight decay of matrices.
+   * Decoupled weight decay of matrices. By default 0.1.
    */
-  weightDecay: number;
+  weightDecay?: number;
   /**
-   * Gradients are scaled to at most this norm.
+   * Gradients are scaled to at most this norm. By default 1.
    */
-  maxGradNorm: number;
+  maxGradNorm?: number;
   /**
-   * step: one mean over all answer tokens of an update, whatever the micro-batches; chats are sorted by length within it. micro: the mean of the micro-batches' means, as LLaMA-Factory does for models with images.
+   * Set of switches: sound, or reference, which repeats what Fine-R1's released code does even where that is a flaw; here that is `lossNormalisation`.
    */
-  lossNormalisation: 'step' | 'micro';
+  set: 'sound' | 'reference';
+  /**
+   * step: one mean over all answer tokens of an update, whatever the micro-batches; chats are sorted by length within it. micro: the mean of the micro-batches' means, as LLaMA-Factory does for models with images. By default that of the set: sound step, reference micro.
+   */
+  lossNormalisation?: 'step' | 'micro';
   /**
    * Which parts learn. Fine-R1 trains the language model only.
    */
@@ -104,17 +112,17 @@ export interface SftOptions {
     targetModules?: string | string[];
   };
   /**
-   * Images of a smaller area in pixels are scaled up to it, cutting sides to whole pixels, before the model folder's own resize. Default: they are not.
+   * Images of a smaller area in pixels are scaled up to it, cutting sides to whole pixels, before the model folder's own resize. By preset: fine-r1 1024, else they are not.
    */
   minPixels?: number;
   /**
-   * Images of a larger area in pixels are scaled down to it, cutting sides to whole pixels, before the model folder's own resize. Default: they are not.
+   * Images of a larger area in pixels are scaled down to it, cutting sides to whole pixels, before the model folder's own resize. By preset: fine-r1 589824, else they are not.
    */
   maxPixels?: number;
   /**
-   * Longest chat in tokens, image included; a longer one is an error, nothing is cut.
+   * Longest chat in tokens, image included; a longer one is an error, nothing is cut. By default 4096.
    */
-  maxTokens: number;
+  maxTokens?: number;
   /**
    * Updates between saved training states.
    */

@@ -8,65 +8,59 @@ import { type PlannedBatch, trainSupervised } from '../../src/engine/recipes/sup
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import type { StageContext, StageResult } from '../../src/run/stage-api.ts';
 import { requireStageMemory } from '../memory.ts';
-import {
-  type Example,
-  largestBatch,
-  microBatchesOf,
-  pixelBudget,
-  planBatch,
-  readExamples,
-  stepsPerEpoch,
-} from './examples.ts';
+import { type Example, largestBatch, microBatchesOf, planBatch, readExamples, stepsPerEpoch } from './examples.ts';
 import { SFT_KNOBS } from './memory-knobs.ts';
 import type { SftOptions } from './options.ts';
+import { pixelBudget, type ResolvedSettings, resolveSettings } from './settings.ts';
 import { BestModel, validationLoss } from './validation.ts';
 
 export async function runSft(context: StageContext<SftOptions>): Promise<StageResult> {
   const { options, state, seed, signal } = context;
+  const settings = resolveSettings(options);
   const source = sourceOfLease(context.lease);
   const { model, processor, save } = await openTrainingModel(
     source,
     options.model.path,
     trainingOf(options.adapter, options.trainable, seed),
   );
-  const optimizer = await AdamW.create(source, model.store, { weightDecay: options.weightDecay });
+  const optimizer = await AdamW.create(source, model.store, { weightDecay: settings.weightDecay });
   try {
-    const cache = new ImageCache(processor.images, { budget: pixelBudget(options) });
+    const cache = new ImageCache(processor.images, { budget: pixelBudget(settings) });
     const examples = await readExamples(options.data.path, processor, cache, {
-      maxTokens: options.maxTokens,
+      maxTokens: settings.maxTokens,
       signal,
       onRead: (done, total) => context.progress({ done, total, unit: 'chats', note: 'reading' }),
     });
     warnOfForm(context, examples);
-    const training = await largestBatch(examples, options, cache);
+    const training = await largestBatch(examples, settings, cache);
     if (!source.memory) {
       const { config, execution, weights } = model;
       const imageBytes = cache.bytes;
       requireStageMemory(context, 'this training', { config, execution, weights, training, imageBytes }, SFT_KNOBS);
     }
-    const totalSteps = options.steps ?? options.epochs! * stepsPerEpoch(examples.length, options.batchSize);
+    const totalSteps = stepsFor(settings, examples.length);
     const order = {
       seed,
-      batchSize: options.batchSize,
-      microBatchSize: options.microBatchSize,
-      sortByLength: options.lossNormalisation === 'step',
+      batchSize: settings.batchSize,
+      microBatchSize: settings.microBatchSize,
+      sortByLength: settings.lossNormalisation === 'step',
     };
     const dataOf = async (step: number) =>
       microBatchesOf(step, examples, order).map((chosen) => planBatch(chosen, processor, cache));
     context.log(
-      `${model.store.flat.length} weights to train, ${examples.length} chats, ${totalSteps} updates of ${options.batchSize}`,
+      `${model.store.flat.length} weights to train, ${examples.length} chats, ${totalSteps} updates of ${settings.batchSize}`,
     );
-    const held = await heldOut(context, processor);
+    const held = await heldOut(context, processor, settings);
     const best = await BestModel.open(state);
     let measured = Number.NaN;
     let last = { loss: Number.NaN, smoothedLoss: Number.NaN };
     await trainSupervised(model, optimizer, dataOf, {
       seed,
       totalSteps,
-      learningRate: options.learningRate,
-      schedule: { kind: options.schedule, warmupSteps: options.warmupSteps },
-      maxGradNorm: options.maxGradNorm,
-      lossNormalisation: options.lossNormalisation,
+      learningRate: settings.learningRate,
+      schedule: { kind: settings.schedule, warmupSteps: settings.warmupSteps },
+      maxGradNorm: settings.maxGradNorm,
+      lossNormalisation: settings.lossNormalisation,
       saveEvery: options.saveEvery,
       stateDir: state,
       signal,
@@ -113,15 +107,24 @@ export async function runSft(context: StageContext<SftOptions>): Promise<StageRe
 }
 
 /** Micro-batches of the validation chats, in the order of the file; null without validation. */
-async function heldOut(context: StageContext<SftOptions>, processor: Processor): Promise<PlannedBatch[] | null> {
+async function heldOut(
+  context: StageContext<SftOptions>,
+  processor: Processor,
+  settings: ResolvedSettings,
+): Promise<PlannedBatch[] | null> {
   const { options, signal } = context;
   if (options.validation === undefined) return null;
-  const cache = new ImageCache(processor.images, { budget: pixelBudget(options) });
-  const { maxTokens, microBatchSize } = options;
+  const cache = new ImageCache(processor.images, { budget: pixelBudget(settings) });
+  const { maxTokens, microBatchSize } = settings;
   const chats = await readExamples(options.validation.path, processor, cache, { maxTokens, signal, onRead: () => {} });
   return Array.from({ length: Math.ceil(chats.length / microBatchSize) }, (_, i) =>
     planBatch(chats.slice(i * microBatchSize, (i + 1) * microBatchSize), processor, cache),
   );
+}
+
+function stepsFor({ length, batchSize }: ResolvedSettings, chats: number): number {
+  if (length === null) throw new TypeError('validate() lets no such options through');
+  return 'steps' in length ? length.steps : length.epochs * stepsPerEpoch(chats, batchSize);
 }
 
 /** Tells of answers from which nothing learns the form that reward and evaluation look for, and of thoughts that lead nowhere. */

@@ -300,6 +300,8 @@ describe('sft', () => {
     expect(check({ steps: 1, epochs: 1 })).toEqual(['/steps']);
     expect(check({ steps: 1, trainable: { vision: false, projector: false, text: false } })).toEqual(['/trainable']);
     expect(check({ steps: 1, minPixels: 9, maxPixels: 8 })).toEqual(['/minPixels']);
+    expect(check({ preset: 'fine-r1-3b' })).toEqual([]);
+    expect(check({ preset: 'fine-r1-3b', maxPixels: 8 })).toEqual(['/maxPixels']);
   });
 });
 

@@ -3,6 +3,7 @@ import { strayAdapterSettings } from '../../src/engine/adapters/choice.ts';
 import { loadStageSchema } from '../../src/run/load-schema.ts';
 import { defineStage, type OptionProblem } from '../../src/run/stage-api.ts';
 import type { SftOptions } from './options.ts';
+import { resolveSettings } from './settings.ts';
 
 export const sftStage = defineStage<SftOptions>({
   kind: 'sft',
@@ -12,7 +13,7 @@ export const sftStage = defineStage<SftOptions>({
   outputs: { model: { type: 'checkpoint', description: 'the fine-tuned model with the tokenizer of the first' } },
   metrics: ['loss', 'finalLoss', 'steps', 'validationLoss'],
   cosmeticOptions: ['saveEvery'],
-  switches: ({ lossNormalisation }) => ({ lossNormalisation }),
+  switches: (options) => ({ lossNormalisation: resolveSettings(options).lossNormalisation }),
   resources: () => ({ device: true }),
   validate,
   async check(context) {
@@ -27,10 +28,15 @@ export const sftStage = defineStage<SftOptions>({
 
 function validate(options: SftOptions): OptionProblem[] {
   const problems: OptionProblem[] = [];
-  if ((options.epochs === undefined) === (options.steps === undefined)) {
+  const settings = resolveSettings(options);
+  const { minPixels, maxPixels } = settings;
+  if (options.epochs !== undefined && options.steps !== undefined) {
+    problems.push({ pointer: '/steps', message: 'either epochs or steps may be given, not both' });
+  } else if (settings.length === null) {
     problems.push({
-      pointer: options.steps === undefined ? '' : '/steps',
-      message: 'either epochs or steps must be given, and not both',
+      pointer: '',
+      message: 'neither epochs nor steps is given',
+      hint: 'only the presets fine-r1-3b and fine-r1-7b say how long to train',
     });
   }
   for (const key of strayAdapterSettings(options.adapter)) {
@@ -46,8 +52,9 @@ function validate(options: SftOptions): OptionProblem[] {
   if (!Object.values(options.trainable).includes(true)) {
     problems.push({ pointer: '/trainable', message: 'nothing is trained: vision, projector and text are all false' });
   }
-  if (options.minPixels !== undefined && options.maxPixels !== undefined && options.minPixels > options.maxPixels) {
-    problems.push({ pointer: '/minPixels', message: `minPixels is above maxPixels ${options.maxPixels}` });
+  if (minPixels !== null && maxPixels !== null && minPixels > maxPixels) {
+    const pointer = options.minPixels === undefined ? '/maxPixels' : '/minPixels';
+    problems.push({ pointer, message: `minPixels ${minPixels} is above maxPixels ${maxPixels}` });
   }
   return problems;
 }

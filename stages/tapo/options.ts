@@ -42,7 +42,7 @@ export interface TapoOptions {
    */
   maxDraws: number;
   /**
-   * Sampling temperature. The loss computes likelihoods at temperature 1. By default 1.
+   * Sampling temperature. The loss takes likelihoods at the same temperature, as Fine-R1's code does. By default 1.
    */
   temperature?: number;
   /**
@@ -50,13 +50,21 @@ export interface TapoOptions {
    */
   topP?: number;
   /**
+   * Samples from so many of the likeliest tokens; 0 takes all, as the loss assumes.
+   */
+  topK: number;
+  /**
    * Longest answer in tokens; a longer one is cut off. By default 2048.
    */
   maxNewTokens?: number;
   /**
-   * Updates per step, each on its share of the groups. 1 stays on-policy. By preset: fine-r1 3, else 1.
+   * Updates per pass of a step, each on its share of the groups. 1 in a single pass stays on-policy. By preset: fine-r1 3, else 1.
    */
   updatesPerStep?: number;
+  /**
+   * Times that a step goes over its groups.
+   */
+  passes: number;
   /**
    * Rate of AdamW. By default 1e-6.
    */
@@ -164,6 +172,10 @@ export interface TapoOptions {
          */
         clip?: number;
         /**
+         * Share of an answer's tokens that count, those with the greatest divergence; the mean is still over all of them. By default all count.
+         */
+        topShare?: number;
+        /**
          * Coefficient at the end, reached linearly; both entropies fade in the same proportion. Constant by default.
          */
         fadeTo?: number;
@@ -177,9 +189,13 @@ export interface TapoOptions {
    */
   ownEntropy?: number | null;
   /**
-   * Coefficient of the entropy under the negative image. It is reported and has no gradient, so it changes no weight. 0 or null leaves the term out. By preset: fine-r1 and papo 0.03.
+   * Coefficient of the entropy under the negative image, which is lowered. It is reported and, without negativeGradient, has no gradient, so that it changes no weight. 0 or null leaves the term out. By preset: fine-r1 and papo 0.03.
    */
   negativeEntropy?: number | null;
+  /**
+   * Whether negativeKl and negativeEntropy also train the likelihoods under the negative image, as a formula of the paper suggests. Fine-R1's code holds them constant. Answers are then computed twice in an update.
+   */
+  negativeGradient: boolean;
   /**
    * Coefficient of the divergence from the model that training started from, which is lowered; that model stays in memory. 0 or null leaves the term out. By preset: grpo 0.04.
    */
@@ -300,9 +316,13 @@ export interface TapoOptions {
    */
   rewardRule?: 'exact' | 'containment';
   /**
-   * step: one mean over all answer tokens of an update; micro: the mean of the micro-batches' means. By default that of the set: sound step, reference micro.
+   * step: one mean over all answer tokens of an update; micro: the mean of the means over `answersPerMean` answers each. By default that of the set: sound step, reference micro.
    */
   lossNormalisation?: 'step' | 'micro';
+  /**
+   * Answers of each mean where lossNormalisation is micro; Fine-R1's code has 4 on each device.
+   */
+  answersPerMean: number;
   /**
    * Tokens, padding included, that are computed at once; their gradients are summed.
    */

@@ -1,5 +1,6 @@
 /** Reinforcement from the first question to the saved model; the algorithm is src/engine/recipes/tapo.ts. */
 import { trainingOf } from '../../src/engine/adapters/choice.ts';
+import { PLAIN_SAMPLING } from '../../src/engine/generate/plain-sampling.ts';
 import { createGenerator } from '../../src/engine/models/qwen2_5_vl/generator.ts';
 import { ImageCache } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import { openTrainingModel } from '../../src/engine/models/qwen2_5_vl/open-training-model.ts';
@@ -7,6 +8,7 @@ import { AdamW } from '../../src/engine/optim/adamw.ts';
 import { type Score, type TapoTask, trainTapo } from '../../src/engine/recipes/tapo.ts';
 import { informativeGroups } from '../../src/methods/group-filter.ts';
 import { scoreResponse } from '../../src/methods/reward.ts';
+import { keptTokens } from '../../src/methods/tapo-loss.ts';
 import { stepsOfEpochs } from '../../src/methods/tapo-presets.ts';
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import type { StageContext, StageResult } from '../../src/run/stage-api.ts';
@@ -22,7 +24,7 @@ import { switchesOf } from './switches.ts';
 export async function runTapo(context: StageContext<TapoOptions>): Promise<StageResult> {
   const { options, state, seed, signal } = context;
   const settings = resolveSettings(options);
-  const { loss } = settings;
+  const { loss, temperature } = settings;
   const { info, rows } = await readTriplets(options.data.path);
   const own = options.reward.function && (await openRewardFunction(options.reward.function.path, rows[0]!));
   const source = sourceOfLease(context.lease);
@@ -30,12 +32,15 @@ export async function runTapo(context: StageContext<TapoOptions>): Promise<Stage
     source,
     options.model.path,
     trainingOf(options.adapter, options.trainable, seed),
+    { temperature },
   );
   const optimizer = await AdamW.create(source, model.store, { weightDecay: settings.weightDecay });
   const generator = createGenerator(source, model.config, model.weights, {
     maxBatch: options.generationBatch,
   });
-  const reference = loss.referenceKl ? await openTrainingModel(source, options.model.path, FROZEN) : null;
+  const reference = loss.referenceKl
+    ? await openTrainingModel(source, options.model.path, FROZEN, { temperature })
+    : null;
   try {
     const switches = switchesOf(options);
     const totalSteps = stepsFor(settings, rows.length);
@@ -62,6 +67,8 @@ export async function runTapo(context: StageContext<TapoOptions>): Promise<Stage
           : scoreResponse(text(tokenIds), row.label, options.reward.formatWeight, switches.rewardRule),
       advantages: (groups) => advantagesOf(groups, settings.advantages),
       informative: (accuracies) => informativeGroups(accuracies, filterOf(settings, switches.whenNoneInformative)),
+      negativeKlMask: (own, negative) =>
+        keptTokens(own, negative, { estimator: loss.negativeKl?.estimator ?? 'k3', topShare: settings.keptShare }),
     };
     describeRun(context, settings, switches, { weights: model.store.flat.length, rows: rows.length, totalSteps });
     let note = '';
@@ -84,19 +91,21 @@ export async function runTapo(context: StageContext<TapoOptions>): Promise<Stage
         rollouts: settings.rollouts,
         ...(options.groupSize !== undefined && { groupSize: options.groupSize }),
         sampling: {
+          ...PLAIN_SAMPLING,
           maxNewTokens: settings.maxNewTokens,
-          temperature: settings.temperature,
+          temperature,
           topP: settings.topP,
-          topK: 0,
-          repetitionPenalty: 1,
+          topK: options.topK,
           stopTokenIds: processor.tokens.eos,
           bannedTokenIds: processor.bannedTokens,
         },
         sharedNoise: switches.rolloutSeeds === 'shared',
         maxDraws: options.maxDraws,
         updatesPerStep: settings.updatesPerStep,
+        passes: options.passes,
         loss,
         lossNormalisation: switches.lossNormalisation,
+        answersPerMean: options.answersPerMean,
         lossAveraging: settings.lossAveraging,
         positiveConditioning: settings.positiveConditioning,
         ...(settings.fading && {

@@ -19,6 +19,8 @@ export interface ResolvedSettings extends Omit<TapoSettings, 'negativeKl' | 'ref
   readonly loss: LossTerms;
   /** What the negative divergence falls to, as a factor, and after which share of training. */
   readonly fading: { readonly to: number; readonly share: number } | null;
+  /** Share of an answer's tokens that the negative divergence counts. */
+  readonly keptShare: number;
   readonly imitateAbove: number;
   readonly length: { readonly steps: number } | { readonly epochs: number } | null;
 }
@@ -61,6 +63,7 @@ export function resolveSettings(options: TapoOptions): ResolvedSettings {
     noise: { ...NOISE_ANNEALING, ...options.views?.noise },
     loss: lossTerms(options, preset, scalars, views.negative !== 'none'),
     fading: fadingOf(options.negativeKl),
+    keptShare: typeof options.negativeKl === 'object' ? (options.negativeKl?.topShare ?? 1) : 1,
     imitateAbove: typeof options.imitation === 'object' ? (options.imitation?.accuracyAbove ?? 0.1) : 0.1,
     length: options.steps !== undefined ? { steps: options.steps } : epochs === null ? null : { epochs },
   };
@@ -70,6 +73,7 @@ export function resolveSettings(options: TapoOptions): ResolvedSettings {
 export function pixelBudget({ minPixels, maxPixels }: Pick<ResolvedSettings, 'minPixels' | 'maxPixels'>): PixelBudget {
   return { minPixels: minPixels ?? undefined, maxPixels: maxPixels ?? undefined };
 }
+const NOT_GIVEN: { readonly clip?: number; readonly topShare?: number } = {};
 
 function lossTerms(
   options: TapoOptions,
@@ -85,13 +89,21 @@ function lossTerms(
 ): LossTerms {
   const negativeKl = divergence(options.negativeKl, preset.negativeKl);
   const referenceKl = divergence(options.referenceKl, preset.referenceKl);
-  const clip = typeof options.negativeKl === 'object' ? options.negativeKl?.clip : undefined;
+  const { clip, topShare } = typeof options.negativeKl === 'object' ? (options.negativeKl ?? NOT_GIVEN) : NOT_GIVEN;
   const imitation = typeof options.imitation === 'object' ? options.imitation?.coefficient : options.imitation;
   return {
     clipLow,
     clipHigh,
     dualClip,
-    ...(hasNegative && negativeKl && { negativeKl: { ...negativeKl, ...(clip !== undefined && { clip }) } }),
+    ...(hasNegative &&
+      negativeKl && {
+        negativeKl: {
+          ...negativeKl,
+          ...(clip !== undefined && { clip }),
+          ...(topShare !== undefined && { isMasked: true }),
+        },
+      }),
+    ...(hasNegative && options.negativeGradient && { negativeBranch: 'trained' as const }),
     ...(hasNegative && negativeEntropy && { negativeEntropy: { coefficient: negativeEntropy } }),
     ...(ownEntropy && { ownEntropy: { coefficient: ownEntropy } }),
     ...(referenceKl && { referenceKl }),

@@ -197,7 +197,13 @@ describe('tapo', () => {
       'two updates': { updatesPerStep: 2 },
       'shared noise': { rolloutSeeds: 'shared', rollouts: 6 },
       'no first step': { firstStepLearningRate: 'zero' },
-      'a mean of means': { lossNormalisation: 'micro', microBatchTokens: 100 },
+      'a mean of means': { lossNormalisation: 'micro' },
+      'means of two answers': { lossNormalisation: 'micro', answersPerMean: 2 },
+      'training through the negative image': { negativeGradient: true },
+      'a mask of tokens': { negativeKl: { coefficient: 0.01, estimator: 'k3', topShare: 0.3, fadeShare: 1 } },
+      'two passes': { passes: 2 },
+      'another temperature': { temperature: 0.8 },
+      'the likeliest tokens': { topK: 20 },
       'answers trained on the anchor': { positiveConditioning: 'anchor' },
       'a noisy positive': { views: { positive: 'noise' } },
       'a masked negative': { views: { negative: 'masked' } },
@@ -268,6 +274,10 @@ describe('tapo', () => {
     expect(check({ groupSize: 4, views: { positive: 'none', negative: 'none' } })).toEqual([]);
     expect(check({ trainable: { vision: false, projector: false, text: false } })).toEqual(['/trainable']);
     expect(check({ minPixels: 9, maxPixels: 8 })).toEqual(['/minPixels']);
+    expect(check({ preset: 'fine-r1-3b', maxPixels: 8 })).toEqual(['/maxPixels']);
+    expect(check({ negativeGradient: true })).toEqual([]);
+    expect(check({ negativeGradient: true, views: { negative: 'none' } })).toEqual(['/negativeGradient']);
+    expect(check({ negativeGradient: true, preset: 'dapo' })).toEqual(['/negativeGradient']);
   });
 
   it('rejects options about a view that takes no part (Q30)', () => {

@@ -19,6 +19,8 @@ export const tapoStage = defineStage<TapoOptions>({
   metrics: ['reward', 'accuracy', 'format', 'firstReward', 'keptShare', 'skippedSteps', 'skippedUpdates'],
   cosmeticOptions: ['saveEvery'],
   switches: usedSwitches,
+  emptyOutputs: ({ sampleGroups }): { samples?: string } =>
+    sampleGroups === 0 ? { samples: 'sampleGroups is 0' } : {},
   resources: () => ({ device: true }),
   validate,
   async check(context) {
@@ -32,8 +34,9 @@ export const tapoStage = defineStage<TapoOptions>({
 });
 
 function validate(options: TapoOptions): OptionProblem[] {
-  const { groupSize, minPixels, maxPixels } = options;
+  const { groupSize } = options;
   const settings = resolveSettings(options);
+  const { minPixels, maxPixels } = settings;
   const problems = strayOptions(options, settings);
   for (const key of strayAdapterSettings(options.adapter)) {
     problems.push({
@@ -61,8 +64,17 @@ function validate(options: TapoOptions): OptionProblem[] {
       hint: 'with a positive image a group has 2 * rollouts answers',
     });
   }
-  if (minPixels !== undefined && maxPixels !== undefined && minPixels > maxPixels) {
-    problems.push({ pointer: '/minPixels', message: `minPixels is above maxPixels ${maxPixels}` });
+  if (minPixels !== null && maxPixels !== null && minPixels > maxPixels) {
+    const pointer = options.minPixels === undefined ? '/maxPixels' : '/minPixels';
+    problems.push({ pointer, message: `minPixels ${minPixels} is above maxPixels ${maxPixels}` });
+  }
+  const { negativeKl, negativeEntropy } = settings.loss;
+  if (options.negativeGradient && !negativeKl && !negativeEntropy) {
+    problems.push({
+      pointer: '/negativeGradient',
+      message: 'negativeGradient means nothing without a term on the negative image',
+      hint: 'give negativeKl or negativeEntropy a coefficient, and views.negative an image',
+    });
   }
   if (settings.filter && settings.filter.above >= settings.filter.below) {
     problems.push({ pointer: '/filter', message: 'no mean accuracy is above `above` and below `below`' });

@@ -14,10 +14,11 @@ export const USED_SWITCHES: ReadonlySet<keyof MethodSwitches> = new Set<keyof Me
 /** Those that training reads, and the image that answers about the positive are trained on, for the record of the run. */
 export function usedSwitches(options: TapoOptions): Record<string, string> {
   const used = listSwitches(switchesOf(options)).filter(({ name }) => USED_SWITCHES.has(name));
-  const { views, positiveConditioning } = resolveSettings(options);
+  const { views, positiveConditioning, loss } = resolveSettings(options);
   return {
     ...Object.fromEntries(used.map(({ name, value }) => [name, value])),
     ...(views.positive !== 'none' && { positiveConditioning }),
+    ...((loss.negativeKl || loss.negativeEntropy) && { negativeGradient: String(loss.negativeBranch === 'trained') }),
   };
 }
 

@@ -16,6 +16,7 @@ import type { EvalRow, EvaluationInfo, MetricsFile } from '../../src/artifacts/t
 import { chooseTestRows } from '../../src/datasets/choose-test-rows.ts';
 import { openPictureEmbedder, type PictureEmbedder } from '../../src/engine/embedding/picture-embedder.ts';
 import { openTextEmbedder, type TextEmbedder } from '../../src/engine/embedding/text-embedder.ts';
+import { finiteVector } from '../../src/engine/embedding/transformers-model.ts';
 import { loadImage } from '../../src/engine/image/load-image.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { accuracy, accuracyMetrics, percentText } from '../../src/methods/accuracies.ts';
@@ -96,7 +97,7 @@ async function labelVectors(
     signal.throwIfAborted();
     const part = all.slice(at, at + TEXTS_AT_ONCE);
     const embedded = await embedder.embed(part.map((label) => describe(label, options.template)));
-    for (const [i, label] of part.entries()) vectors.set(label, finite(embedded[i]!, embedder.name));
+    for (const [i, label] of part.entries()) vectors.set(label, finiteVector(embedded[i]!, embedder.name));
     progress({ done: vectors.size, total: all.length, unit: 'labels' });
   }
   return vectors;
@@ -124,7 +125,7 @@ async function chooseLabels(
     const embedded = await embedder.embed(images);
     await done.append(
       batch.map(({ split, row }, index) => {
-        const image = finite(embedded[index]!, embedder.name);
+        const image = finiteVector(embedded[index]!, embedder.name);
         const offered = nearest(image, [...row.options].sort(), vectors);
         return { offered, overall: nearest(image, labelsOf.get(split)!, vectors) };
       }),
@@ -150,11 +151,6 @@ function nearest(image: Float32Array, labels: readonly string[], vectors: Readon
     if (cosine > bestCosine) [best, bestCosine] = [label, cosine];
   }
   return best;
-}
-
-function finite(vector: Float32Array, model: string): Float32Array {
-  if (vector.every(Number.isFinite)) return vector;
-  throw new Fr1Error('SCORES_NOT_FINITE', `the model ${model} gives vectors that are not numbers`);
 }
 
 function prediction({ split, row }: TestItem, { offered }: Choice): SplitPrediction {

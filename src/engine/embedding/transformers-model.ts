@@ -71,3 +71,9 @@ export function normalised(vector: Float32Array): Float32Array {
   const length = Math.hypot(...vector) || 1;
   return vector.map((value) => value / length);
 }
+
+/** The vector itself. @throws SCORES_NOT_FINITE when it holds what is no number */
+export function finiteVector(vector: Float32Array, model: string): Float32Array {
+  if (vector.every(Number.isFinite)) return vector;
+  throw new Fr1Error('SCORES_NOT_FINITE', `the model ${model} gives vectors that are not numbers`);
+}

@@ -9,6 +9,7 @@ import { bareSource } from '../../../test/helpers/session-source.ts';
 import {
   FINE_R1_TAPO_LOSS,
   type KlEstimator,
+  keptTokens,
   type NegativeKlTerm,
   type TapoBatch,
   type TapoLossConfig,
@@ -21,7 +22,7 @@ import { Program } from '../program.ts';
 import { RandomStream } from '../random.ts';
 import { openRuntime } from '../session/open-runtime.ts';
 import type { Runtime } from '../session/runtime.ts';
-import { float32, type HostTensor } from '../tensor.ts';
+import { float32, type HostTensor, int32 } from '../tensor.ts';
 import { openSafetensors } from '../weights/safetensors.ts';
 import { type TapoTerms, tapoLossGraph } from './tapo.ts';
 
@@ -31,70 +32,127 @@ beforeAll(async () => {
 });
 afterAll(() => runtime.close());
 
-type Supported = TapoLossConfig & { readonly negativeKl?: NegativeKlTerm & { readonly tokenMask?: never } };
+interface GraphSettings {
+  readonly factor?: number;
+  readonly oldPolicy?: 'fed' | 'current';
+  readonly negativeBranch?: 'fed' | 'trained';
+}
 
-/** Loss, terms and gradient of the graph; the log-probabilities are a parameter [N] that is fed. */
-async function graphLoss(batch: TapoBatch, config: Supported, factor = 1, oldPolicy: 'fed' | 'current' = 'fed') {
-  const scaled = <T extends { readonly coefficient: number }>(term: T | undefined) =>
-    term && { ...term, coefficient: term.coefficient * factor };
+/**
+ * Loss, terms and gradients of the graph. The log-probabilities are a parameter [N] that is fed: the tokens of the responses,
+ * and where the negative branch is trained, the same tokens under the negative image after them.
+ */
+async function graphLoss(batch: TapoBatch, config: TapoLossConfig, settings: GraphSettings = {}) {
+  const { factor = 1, oldPolicy = 'fed', negativeBranch = 'fed' } = settings;
+  const scaled = <T extends { readonly coefficient: number }>(term: T) => ({
+    ...term,
+    coefficient: term.coefficient * factor,
+  });
+  const negativeTerm = ({ tokenMask, ...term }: NegativeKlTerm) => ({
+    ...scaled(term),
+    isMasked: tokenMask !== undefined,
+  });
   const terms: TapoTerms = {
     clipLow: config.clipLow,
     clipHigh: config.clipHigh,
     dualClip: config.dualClip,
     oldPolicy,
-    ...(config.negativeKl && { negativeKl: scaled(config.negativeKl)! }),
-    ...(config.negativeEntropy && { negativeEntropy: scaled(config.negativeEntropy)! }),
-    ...(config.ownEntropy && { ownEntropy: scaled(config.ownEntropy)! }),
+    negativeBranch,
+    ...(config.negativeKl && { negativeKl: negativeTerm(config.negativeKl) }),
+    ...(config.negativeEntropy && { negativeEntropy: scaled(config.negativeEntropy) }),
+    ...(config.ownEntropy && { ownEntropy: scaled(config.ownEntropy) }),
     ...(config.referenceKl && { referenceKl: config.referenceKl }),
     ...(config.imitation && { imitation: { coefficient: config.imitation.coefficient } }),
   };
   const [B, T] = batch.shape;
-  const kept: number[] = [];
-  for (let i = 0; i < B * T; i++) if (batch.mask[i]! > 0) kept.push(i);
+  const valid: number[] = [];
+  for (let i = 0; i < B * T; i++) if (batch.mask[i]! > 0) valid.push(i);
   const rowOf = (i: number) => Math.floor(i / T);
   const lengths = new Float64Array(B);
-  for (const i of kept) lengths[rowOf(i)]!++;
+  for (const i of valid) lengths[rowOf(i)]!++;
+  const kept = keptPlaces(batch, config.negativeKl);
   const { tokens, sequences, imitatedTokens } = tapoDenominators([batch], config);
-  const feed = (of: (i: number) => number) => float32([kept.length], Float32Array.from(kept, of));
+  const weightOf = (i: number) => (config.averaging === 'token' ? 1 / tokens : 1 / lengths[rowOf(i)]! / sequences);
+
+  const isDouble = negativeBranch === 'trained';
+  const own = valid.length;
+  const count = isDouble ? 2 * own : own;
+  const feed = (of: (i: number) => number) => {
+    const values = new Float32Array(count);
+    valid.forEach((i, n) => {
+      values[n] = of(i);
+    });
+    return float32([count], values);
+  };
   const taken = (values: ArrayLike<number> | undefined) => feed((i) => values?.[i] ?? Number.NaN);
+  const logProbs = taken(batch.logProbs);
+  if (isDouble) logProbs.data.set(taken(batch.negativeLogProbs).data.subarray(0, own), own);
+  const places = (isOwn: boolean, offset: number) =>
+    Int32Array.from({ length: count }, (_, n) => (n < own === isOwn ? n + offset : count));
   const available: Record<string, HostTensor> = {
-    log_probs: taken(batch.logProbs),
+    log_probs: logProbs,
     old_log_probs: taken(batch.oldLogProbs),
     negative_log_probs: taken(batch.negativeLogProbs),
+    negative_index: int32([count], places(true, own)),
+    negative_uses: int32([count, 1], places(false, -own)),
     reference_log_probs: taken(batch.referenceLogProbs),
     advantages: feed((i) => batch.advantages[rowOf(i)]!),
     token_weight: feed(() => 1 / tokens),
-    weight: feed((i) => (config.averaging === 'token' ? 1 / tokens : 1 / lengths[rowOf(i)]! / sequences)),
+    weight: feed(weightOf),
+    negative_kl_weight: feed((i) => (kept.has(i) ? weightOf(i) : 0)),
     imitation_weight: feed((i) =>
       batch.accuracies![rowOf(i)]! > (config.imitation?.accuracyAbove ?? 1) ? 1 / imitatedTokens : 0,
     ),
   };
   const graph = new Graph();
-  const logProbs = graph.parameter('log_probs', ['N']);
+  const parameter = graph.parameter('log_probs', ['N']);
   const loss = tapoLossGraph(terms);
-  const built = loss.build(graph, logProbs);
-  const { dense } = backward(built.loss, [logProbs]);
+  const built = loss.build(graph, parameter);
+  const { dense } = backward(built.loss, [parameter]);
   const program = await Program.compile(
     bareSource(runtime),
     graph,
-    { total: built.loss, gradient: dense.get(logProbs)!, ...built.terms },
+    { total: built.loss, gradient: dense.get(parameter)!, ...built.terms },
     { key: loss.key },
   );
   const feeds = Object.fromEntries(program.feeds.map(({ name }) => [name, available[name]!]));
   const result = await program.run(feeds);
   await program.release();
-  const gradient = new Float64Array(B * T);
-  kept.forEach((i, n) => {
-    gradient[i] = Number(result['gradient']!.data[n]);
-  });
-  const termValue = (name: string) => (result[name] ? Number(result[name].data[0]) : undefined);
-  return { termValue, gradient, inputs: program.feeds.map(({ name }) => name).sort() };
+  const spread = (from: number) => {
+    const gradient = new Float64Array(B * T);
+    valid.forEach((i, n) => {
+      gradient[i] = Number(result['gradient']!.data[from + n]);
+    });
+    return gradient;
+  };
+  return {
+    termValue: (name: string) => (result[name] ? Number(result[name].data[0]) : undefined),
+    gradient: spread(0),
+    negativeGradient: isDouble ? spread(own) : null,
+    inputs: program.feeds.map(({ name }) => name).sort(),
+  };
+}
+
+/** Tokens that the mask of the term keeps; all without one. */
+function keptPlaces({ shape: [B, T], mask, ...batch }: TapoBatch, term: NegativeKlTerm | undefined): Set<number> {
+  const kept = new Set<number>();
+  for (let row = 0; row < B; row++) {
+    const valid = Array.from({ length: T }, (_, t) => row * T + t).filter((i) => mask[i]! > 0);
+    const of = (values: ArrayLike<number>) => valid.map((i) => values[i]!);
+    const keep = term?.tokenMask
+      ? keptTokens(of(batch.logProbs), of(batch.negativeLogProbs!), { ...term, ...term.tokenMask })
+      : valid.map(() => 1);
+    valid.forEach((i, n) => {
+      if (keep[n] === 1) kept.add(i);
+    });
+  }
+  return kept;
 }
 
 /** Everything that both give, with a tolerance that float32 needs. */
-async function expectAgreement(batch: TapoBatch, config: Supported, factor = 1) {
+async function expectAgreement(batch: TapoBatch, config: TapoLossConfig, factor = 1) {
   const want = tapoLoss(batch, config, { scheduleFactor: factor });
-  const got = await graphLoss(batch, config, factor);
+  const got = await graphLoss(batch, config, { factor });
   const values = { total: want.total, ...want.terms, ...want.diagnostics };
   for (const [name, value] of Object.entries(values)) {
     expect(Math.abs(got.termValue(name)! - value), `${name}: ${got.termValue(name)} for ${value}`).toBeLessThan(
@@ -129,7 +187,7 @@ const recorded: TapoBatch = {
 };
 const ESTIMATORS: Readonly<Record<string, KlEstimator>> = { low_var_kl: 'k3', kl: 'k1', abs: 'abs', mse: 'k2' };
 
-function configOf({ config }: Golden): Supported {
+function configOf({ config }: Golden): TapoLossConfig {
   return {
     clipLow: Number(config['clip_ratio_low']),
     clipHigh: Number(config['clip_ratio_high']),
@@ -143,6 +201,9 @@ function configOf({ config }: Golden): Supported {
         coefficient: Number(config['kl_prcp_coef']),
         estimator: ESTIMATORS[String(config['kl_prcp_penalty'])]!,
         ...(config['use_kl_prcp_clipping'] === true && { clip: Number(config['kl_prcp_clipping']) }),
+        ...(config['use_kl_prcp_token_level_mask'] === true && {
+          tokenMask: { topShare: Number(config['kl_prcp_token_level_mask_top_p']) },
+        }),
       },
     }),
     ...(config['use_kl_loss'] === true && {
@@ -154,40 +215,36 @@ function configOf({ config }: Golden): Supported {
   };
 }
 
-/** A token mask keeps the tokens with the greatest k of a sequence, and k is only known inside the graph. */
-const isMasked = ({ config }: Golden) => config['use_kl_prcp_token_level_mask'] === true;
-const SUPPORTED = Object.entries(goldens).filter(([, golden]) => !isMasked(golden));
-
 describe('tapoLossGraph()', () => {
-  it.each(SUPPORTED)('agrees with the recorded torch loss in the configuration %s', async (name, golden) => {
-    const factor = Number(golden.config['kl_prcp_coef_now']) / Number(golden.config['kl_prcp_coef']);
-    const { termValue, gradient } = await expectAgreement(recorded, configOf(golden), factor);
-    const names: Readonly<Record<string, string>> = {
-      policy_loss: 'policy',
-      ppo_kl: 'approximateKl',
-      entropy_loss: 'entropy',
-      pg_clipfrac_higher: 'clippedShare',
-      pg_clipfrac_lower: 'dualClippedShare',
-      inter_class_kl: 'negativeKl',
-      aug_entropy: 'negativeEntropy',
-      ori_entropy: 'ownEntropy',
-      ref_kl: 'referenceKl',
-      sft_loss: 'imitation',
-      total: 'total',
-    };
-    for (const [key, value] of Object.entries(golden.expected)) {
-      expect(Math.abs(termValue(names[key]!)! - value), key).toBeLessThan(2e-6);
-    }
-    tensor(`grad_${name}`).forEach((slope, i) => {
-      expect(Math.abs(gradient[i]! - slope), `gradient of token ${i}`).toBeLessThan(2e-7);
-    });
-  });
+  it.each(Object.entries(goldens))(
+    'agrees with the recorded torch loss in the configuration %s',
+    async (name, golden) => {
+      const factor = Number(golden.config['kl_prcp_coef_now']) / Number(golden.config['kl_prcp_coef']);
+      const { termValue, gradient } = await expectAgreement(recorded, configOf(golden), factor);
+      const names: Readonly<Record<string, string>> = {
+        policy_loss: 'policy',
+        ppo_kl: 'approximateKl',
+        entropy_loss: 'entropy',
+        pg_clipfrac_higher: 'clippedShare',
+        pg_clipfrac_lower: 'dualClippedShare',
+        inter_class_kl: 'negativeKl',
+        aug_entropy: 'negativeEntropy',
+        ori_entropy: 'ownEntropy',
+        ref_kl: 'referenceKl',
+        sft_loss: 'imitation',
+        total: 'total',
+      };
+      for (const [key, value] of Object.entries(golden.expected)) {
+        expect(Math.abs(termValue(names[key]!)! - value), key).toBeLessThan(2e-6);
+      }
+      tensor(`grad_${name}`).forEach((slope, i) => {
+        expect(Math.abs(gradient[i]! - slope), `gradient of token ${i}`).toBeLessThan(2e-7);
+      });
+    },
+  );
 
-  it('covers all recorded configurations but those with a token mask', () => {
-    const masked = Object.entries(goldens).flatMap(([name, golden]) => (isMasked(golden) ? [name] : []));
-    expect(SUPPORTED.length + masked.length).toBe(12);
-    expect(masked.length).toBeGreaterThan(0);
-    expect(masked.every((name) => name.includes('mask'))).toBe(true);
+  it('covers all twelve recorded configurations', () => {
+    expect(Object.keys(goldens)).toHaveLength(12);
   });
 
   it.each([
@@ -220,9 +277,34 @@ describe('tapoLossGraph()', () => {
     expect(got.termValue('dualClippedShare')).toBeGreaterThan(0);
   });
 
+  it.each([
+    ['token', 'k3', {}],
+    ['sequence', 'k2', { clip: 2 }],
+    ['token', 'k1', { tokenMask: { topShare: 0.4 } }],
+  ] as const)(
+    'Q16: trains through the negative image as the reference would (%s, %s)',
+    async (averaging, estimator, more) => {
+      const config: TapoLossConfig = {
+        ...FINE_R1_TAPO_LOSS,
+        averaging,
+        negativeKl: { coefficient: 0.3, estimator, ...more },
+        negativeEntropy: { coefficient: 0.2 },
+      };
+      const want = tapoLoss(recorded, config);
+      const got = await graphLoss(recorded, config, { negativeBranch: 'trained' });
+      expect(got.inputs).not.toContain('negative_log_probs');
+      expect(Math.abs(got.termValue('total')! - want.total)).toBeLessThan(2e-6);
+      expect(want.negativeGradient.some((slope) => Math.abs(slope) > 1e-3)).toBe(true);
+      for (const [i, slope] of want.gradient.entries()) expect(Math.abs(got.gradient[i]! - slope)).toBeLessThan(1e-6);
+      for (const [i, slope] of want.negativeGradient.entries()) {
+        if (recorded.mask[i]! > 0) expect(Math.abs(got.negativeGradient![i]! - slope)).toBeLessThan(1e-6);
+      }
+    },
+  );
+
   it('takes its own log-probabilities as the old ones', async () => {
-    const current = await graphLoss(recorded, FINE_R1_TAPO_LOSS as Supported, 1, 'current');
-    const fed = await graphLoss({ ...recorded, oldLogProbs: recorded.logProbs }, FINE_R1_TAPO_LOSS as Supported);
+    const current = await graphLoss(recorded, FINE_R1_TAPO_LOSS, { oldPolicy: 'current' });
+    const fed = await graphLoss({ ...recorded, oldLogProbs: recorded.logProbs }, FINE_R1_TAPO_LOSS);
     expect(current.inputs).not.toContain('old_log_probs');
     expect(current.gradient).toEqual(fed.gradient);
     expect(current.termValue('total')).toBe(fed.termValue('total'));
@@ -234,7 +316,7 @@ describe('tapoLossGraph()', () => {
     const plain = await expectAgreement(recorded, { clipLow, clipHigh, dualClip, averaging, normalisation });
     expect(plain.inputs).toEqual(['advantages', 'log_probs', 'old_log_probs', 'token_weight', 'weight']);
     expect(plain.termValue('negativeKl')).toBeUndefined();
-    const { inputs } = await graphLoss(recorded, FINE_R1_TAPO_LOSS as Supported);
+    const { inputs } = await graphLoss(recorded, FINE_R1_TAPO_LOSS);
     expect(inputs).toContain('negative_log_probs');
   });
 });

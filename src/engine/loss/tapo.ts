@@ -9,8 +9,8 @@
  *   u = clamp(l_neg - l, -20, 20)        k = clamp(e^u - u - 1, -10, 10)
  *   L = sum w p - g sum w k + h_own sum w_t (-l) + h_neg sum w_t (-l_neg) + c_ref sum w k_ref + c_im sum w_i (-l)
  *
- * A term that the settings lack has neither nodes nor inputs. src/methods/tapo-loss.ts is the readable reference; of its
- * settings, a token mask is not supported here, since which tokens it keeps depends on l.
+ * A term that the settings lack has neither nodes nor inputs. A token mask of the negative divergence is a weight of its own, since
+ * which tokens it keeps is a choice without gradient. src/methods/tapo-loss.ts is the readable reference.
  *
  * @see Fine-R1, arXiv:2602.07605, section 4.3
  */
@@ -20,12 +20,14 @@ import { Add } from '../ops/add.ts';
 import { Cast } from '../ops/cast.ts';
 import { Clip } from '../ops/clip.ts';
 import { Exp } from '../ops/exp.ts';
+import { GatherRows } from '../ops/gather-rows.ts';
 import { Less } from '../ops/less.ts';
 import { Max } from '../ops/max.ts';
 import { Min } from '../ops/min.ts';
 import { Mul } from '../ops/mul.ts';
 import { Neg } from '../ops/neg.ts';
 import { ReduceSum } from '../ops/reduce-sum.ts';
+import { Reshape } from '../ops/reshape.ts';
 import { StopGradient } from '../ops/stop-gradient.ts';
 import { Sub } from '../ops/sub.ts';
 
@@ -43,15 +45,21 @@ export interface TapoTerms {
    * the only update after a rollout; the ratio is then 1 exactly. @default 'fed'
    */
   readonly oldPolicy?: 'fed' | 'current';
+  /**
+   * `fed`: log-probabilities under the negative image are constants. `trained`: they are those of this very graph, and have a
+   * gradient. @default 'fed'
+   */
+  readonly negativeBranch?: 'fed' | 'trained';
   /** Divergence from the policy on the negative image; maximised. */
   readonly negativeKl?: {
     readonly coefficient: number;
     readonly estimator: KlForm;
     /** Clamps each token's k to [0, clip]. */
     readonly clip?: number;
-    readonly tokenMask?: never;
+    /** Whether its tokens have weights of their own, fed as `negative_kl_weight`. @default false */
+    readonly isMasked?: boolean;
   };
-  /** A constant: it has a value and no gradient. */
+  /** A constant, with a value and no gradient, unless the negative branch is trained. */
   readonly negativeEntropy?: { readonly coefficient: number };
   /** Minimised. */
   readonly ownEntropy?: { readonly coefficient: number };
@@ -87,12 +95,18 @@ const K3_BOUND = 10;
  * old_log_probs         unless oldPolicy is `current`
  * weight                of the policy and KL terms; 1/N everywhere gives token means
  * token_weight          of the entropies and shares, which are token means under any averaging
- * negative_log_probs    when a term on the negative image is present
+ * negative_log_probs    when a term on the negative image is present, unless negativeBranch is `trained`
+ * negative_kl_weight    when the negative divergence is masked: `weight`, or 0 for tokens that the mask leaves out
  * reference_log_probs   when referenceKl is present
  * imitation_weight      when imitation is present; 0 outside the imitated responses
  * rollout_log_probs     when the distance from sampling is reported: sum w_t |l_old - l_rollout|
  *
- * and the scalar `fading` when terms fade.
+ * and the scalar `fading` when terms fade. Where the negative branch is trained, the targets hold every token twice: in an answer
+ * about its own image and in the same answer about the negative one. The tokens of the latter have weight 0 and advantage 0, and
+ * two int32 inputs tie both together:
+ *
+ * negative_index [N]     of a token on its own image the place of the same token on the negative one; N for the latter
+ * negative_uses  [N, 1]  the inverse: of a token on the negative image the place of its own one; N for the others
  */
 export function tapoLossGraph(terms: TapoTerms): LossBuilder {
   return {
@@ -113,7 +127,7 @@ function build(graph: Graph, logProbs: Value, terms: TapoTerms) {
   const advantages = input('advantages');
   const weight = input('weight');
   const tokenWeight = input('token_weight');
-  const negative = needsNegative(terms) ? input('negative_log_probs') : null;
+  const negative = needsNegative(terms) ? negativeLogProbs(graph, logProbs, terms) : null;
   const sum = (weights: Value, values: Value) => ReduceSum(Mul(weights, values), [0]);
   const fading = terms.isFading ? graph.input('fading', 'float32', []) : null;
 
@@ -144,9 +158,10 @@ function build(graph: Graph, logProbs: Value, terms: TapoTerms) {
   };
 
   if (terms.negativeKl) {
-    const { coefficient, estimator, clip } = terms.negativeKl;
+    const { coefficient, estimator, clip, isMasked } = terms.negativeKl;
     const k = divergence(logProbs, negative!, estimator);
-    addFading('negativeKl', -coefficient, sum(weight, clip === undefined ? k : Clip(k, 0, clip)));
+    const weights = isMasked ? input('negative_kl_weight') : weight;
+    addFading('negativeKl', -coefficient, sum(weights, clip === undefined ? k : Clip(k, 0, clip)));
   }
   if (terms.negativeEntropy) {
     addFading('negativeEntropy', terms.negativeEntropy.coefficient, sum(tokenWeight, Neg(negative!)));
@@ -162,6 +177,14 @@ function build(graph: Graph, logProbs: Value, terms: TapoTerms) {
     reported.rolloutDifference = sum(tokenWeight, Max(distance, Neg(distance)));
   }
   return { loss, terms: reported as Record<string, Value> };
+}
+
+/** Of every token under the negative image [N]. */
+function negativeLogProbs(graph: Graph, logProbs: Value, { negativeBranch }: TapoTerms): Value {
+  if (negativeBranch !== 'trained') return graph.input('negative_log_probs', 'float32', ['N']);
+  const index = graph.input('negative_index', 'int32', ['N']);
+  const uses = graph.input('negative_uses', 'int32', ['N', 1]);
+  return Reshape(GatherRows(Reshape(logProbs, ['N', 1]), index, uses), ['N']);
 }
 
 /** The estimate per token. NOTE: at x = 0 the slope of `abs` is 1, where the reference has 0. */

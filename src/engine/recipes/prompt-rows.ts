@@ -46,24 +46,26 @@ export function packRows<P extends RowPrompt, A extends Answer>(
   return rows;
 }
 
-/** Rows in parts of at most `maxTokens`, padding included; sorted by length where the split does not matter. */
-export function microBatches<Row extends { readonly length: number }>(
+/**
+ * Rows in parts of at most `maxTokens`, padding included; sorted by length.
+ *
+ * @param rows `count` rows of at most the length, which stay together; one where it is absent
+ */
+export function microBatches<Row extends { readonly length: number; readonly count?: number }>(
   rows: readonly Row[],
   maxTokens: number,
-  isSorted: boolean,
 ): Row[][] {
-  const ordered = isSorted ? [...rows].sort((a, b) => a.length - b.length) : rows;
   const parts: Row[][] = [];
-  let longest = 0;
-  for (const row of ordered) {
+  let count = 0;
+  for (const row of [...rows].sort((a, b) => a.length - b.length)) {
+    const own = row.count ?? 1;
     const part = parts.at(-1);
-    const width = Math.max(longest, row.length);
-    if (part && width * (part.length + 1) <= maxTokens) {
+    if (part && row.length * (count + own) <= maxTokens) {
       part.push(row);
-      longest = width;
+      count += own;
     } else {
       parts.push([row]);
-      longest = row.length;
+      count = own;
     }
   }
   return parts;

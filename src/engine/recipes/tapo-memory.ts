@@ -64,7 +64,7 @@ function largestBatch(
       { maxTokens: microBatchTokens, width: hiddenSize },
     ),
   ).flat();
-  const parts = microBatches(rows, microBatchTokens, true);
+  const parts = microBatches(rows, microBatchTokens);
   const sizes = parts.map((part): BatchSize => {
     const shown = new Set(part.map((row) => row.prompt)).size;
     return {

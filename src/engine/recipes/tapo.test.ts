@@ -1,4 +1,5 @@
 /** The loop on a model of a few thousand random weights, with a reward for token ids that needs no language. */
+
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fixture } from '../../../test/helpers/fixtures.ts';
@@ -6,6 +7,8 @@ import { bareSource } from '../../../test/helpers/session-source.ts';
 import { temporaryFolder } from '../../../test/helpers/temporary-folder.ts';
 import { groupNormalisedAdvantages } from '../../methods/advantages.ts';
 import { informativeGroups } from '../../methods/group-filter.ts';
+import { keptTokens } from '../../methods/tapo-loss.ts';
+import { PLAIN_SAMPLING } from '../generate/plain-sampling.ts';
 import type { ImagePatches } from '../generate/types.ts';
 import { parseConfig } from '../models/qwen2_5_vl/config.ts';
 import { createGenerator } from '../models/qwen2_5_vl/generator.ts';
@@ -69,12 +72,12 @@ function taskOf(changes: Partial<TapoTask> & { hasPositive?: boolean; hasNegativ
   };
 }
 
+/** Trains on every group. */
+const keepAll = () => taskOf({ informative: (accuracies) => accuracies.map((_, index) => index) });
+
 const SAMPLING = {
   maxNewTokens: 6,
-  temperature: 1,
-  topP: 1,
-  topK: 0,
-  repetitionPenalty: 1,
+  ...PLAIN_SAMPLING,
   stopTokenIds: STOPS,
   bannedTokenIds: [config.imageTokenId],
 };
@@ -94,7 +97,8 @@ async function train(
   reference: ReferencePolicy | null = null,
 ) {
   const source = bareSource(runtime);
-  const model = new TrainingModel(source, config);
+  const { temperature } = changes.sampling ?? SAMPLING;
+  const model = new TrainingModel(source, config, undefined, undefined, temperature);
   initialiseWeights(model.store, config, 3);
   const optimizer = await AdamW.create(source, model.store, { weightDecay: 0.01 });
   const generator = createGenerator(source, config, model.weights);
@@ -180,9 +184,9 @@ describe('trainTapo()', () => {
     expect(rest.summary).toEqual(whole.summary);
   });
 
-  it('does not depend on the micro-batches when the loss is one mean', async () => {
+  it.each(['step', 'micro'] as const)('does not depend on what is computed at once (%s)', async (lossNormalisation) => {
     const updateOf = async (changes: Partial<TapoOptions>) => {
-      const { reports } = await train({ totalSteps: 1, updatesPerStep: 1, ...changes });
+      const { reports } = await train({ totalSteps: 1, updatesPerStep: 1, lossNormalisation, ...changes });
       return reports[0]!.update!;
     };
     const few = await updateOf({ microBatchTokens: 4000 });
@@ -192,8 +196,78 @@ describe('trainTapo()', () => {
     for (const [name, value] of Object.entries(few.terms)) {
       expect(Math.abs(value - many.terms[name]!), name).toBeLessThan(1e-5);
     }
-    const mean = await updateOf({ microBatchTokens: 60, lossNormalisation: 'micro' });
-    expect(Math.abs(few.gradNorm / mean.gradNorm - 1)).toBeGreaterThan(1e-4);
+  });
+
+  it('Q17: takes one mean, or the mean of the means over four answers each as the released code', async () => {
+    const policyOf = async (lossNormalisation: 'step' | 'micro') => {
+      const { reports } = await train({ totalSteps: 1, updatesPerStep: 1, maxDraws: 1, lossNormalisation }, keepAll());
+      return reports[0]!;
+    };
+    const [step, micro] = [await policyOf('step'), await policyOf('micro')];
+    // In the only update of a step the ratio is 1, so that a token's loss is the advantage of its answer.
+    const groups = new RandomStream(1, 'tapo-updates', 0).shuffled(step.drawn);
+    const answers = groups.flatMap(({ rollouts }) => {
+      const rewards = rollouts.map(({ score }) => score.overall);
+      const advantages = groupNormalisedAdvantages(rewards, new Array<number>(rewards.length).fill(0));
+      return rollouts.map(({ tokenIds }, i) => ({ length: tokenIds.length, loss: -advantages[i]! }));
+    });
+    const meanOf = (part: typeof answers) =>
+      part.reduce((sum, { length, loss }) => sum + length * loss, 0) /
+      part.reduce((sum, { length }) => sum + length, 0);
+    const fours = Array.from({ length: answers.length / 4 }, (_, i) => answers.slice(4 * i, 4 * i + 4));
+    const meanOfMeans = fours.reduce((sum, four) => sum + meanOf(four), 0) / fours.length;
+    expect(answers).toHaveLength(24);
+    expect(step.update!.terms['policy']).toBeCloseTo(meanOf(answers), 5);
+    expect(micro.update!.terms['policy']).toBeCloseTo(meanOfMeans, 5);
+    expect(Math.abs(meanOfMeans - meanOf(answers))).toBeGreaterThan(1e-3);
+  });
+
+  it('Q16: trains through the negative image where asked, with the same loss', async () => {
+    const loss = { ...LOSS, negativeEntropy: { coefficient: 0.1 } };
+    const fixed = await train({ totalSteps: 1, updatesPerStep: 1, loss });
+    const through = await train({ totalSteps: 1, updatesPerStep: 1, loss: { ...loss, negativeBranch: 'trained' } });
+    const [one, other] = [fixed.reports[0]!.update!, through.reports[0]!.update!];
+    expect(Math.abs(one.loss - other.loss)).toBeLessThan(1e-5);
+    for (const [name, value] of Object.entries(one.terms)) {
+      expect(Math.abs(value - other.terms[name]!), name).toBeLessThan(1e-5);
+    }
+    expect(Math.abs(one.gradNorm / other.gradNorm - 1)).toBeGreaterThan(1e-3);
+    expect(largestDifference(fixed.weights, through.weights)).toBeGreaterThan(1e-4);
+    const tight = await train({
+      totalSteps: 1,
+      updatesPerStep: 1,
+      microBatchTokens: 20,
+      loss: { ...loss, negativeBranch: 'trained' },
+    });
+    expect(Math.abs(tight.reports[0]!.update!.gradNorm / other.gradNorm - 1)).toBeLessThan(1e-5);
+  });
+
+  it.each(['fed', 'trained'] as const)(
+    'counts only the tokens that the mask keeps (negative branch %s)',
+    async (branch) => {
+      const lossOf = (isMasked: boolean) => ({
+        ...LOSS,
+        negativeBranch: branch,
+        negativeKl: { ...LOSS.negativeKl, isMasked },
+      });
+      const termOf = async (isMasked: boolean, negativeKlMask: TapoTask['negativeKlMask']) => {
+        const task = taskOf({ ...(negativeKlMask && { negativeKlMask }) });
+        const { reports } = await train({ totalSteps: 1, updatesPerStep: 1, loss: lossOf(isMasked) }, task);
+        return reports[0]!.update!.terms['negativeKl']!;
+      };
+      const all = await termOf(false, undefined);
+      expect(await termOf(true, (own) => new Float64Array(own.length).fill(1))).toBeCloseTo(all, 6);
+      expect(await termOf(true, (own) => new Float64Array(own.length))).toBe(0);
+      const some = await termOf(true, (own, negative) => keptTokens(own, negative, { estimator: 'k3', topShare: 0.4 }));
+      expect(some).toBeGreaterThan(all / 2);
+      expect(some).toBeLessThan(all);
+    },
+  );
+
+  it('goes over its groups again where asked', async () => {
+    const { reports } = await train({ totalSteps: 1, updatesPerStep: 2, passes: 3 });
+    expect(reports[0]!.update!.made).toBe(6);
+    expect(reports[0]!.update!.terms['approximateKl']).not.toBe(0);
   });
 
   const { negativeKl: _negativeKl, ...withoutKl } = LOSS;
@@ -292,10 +366,12 @@ describe('trainTapo()', () => {
     expect(far).toBeGreaterThan(10 * near!);
   });
 
-  it('samples with the likelihoods that it trains with, up to what is banned', async () => {
+  it('samples with the likelihoods that it trains with at any temperature, up to what is banned', async () => {
     const free = await train({ totalSteps: 1, sampling: { ...SAMPLING, bannedTokenIds: [] } });
     const banned = await train({ totalSteps: 1, sampling: { ...SAMPLING, bannedTokenIds: STOPS.slice(0, 50) } });
     expect(free.reports[0]!.update!.terms['rolloutDifference']).toBeLessThan(1e-5);
+    const cool = await train({ totalSteps: 1, sampling: { ...SAMPLING, bannedTokenIds: [], temperature: 0.6 } });
+    expect(cool.reports[0]!.update!.terms['rolloutDifference']).toBeLessThan(1e-5);
     expect(banned.reports[0]!.update!.terms['rolloutDifference']).toBeGreaterThan(1e-3);
   });
 

@@ -11,11 +11,12 @@
  *   Q2   answers about the positive image are trained on that image (`positiveConditioning: anchor` follows the paper)
  *   Q14  the divergence from the negative image uses the ratio negative / own
  *   Q15  own entropy is lowered
- *   Q16  no gradient passes through the negative image; its entropy is a reported constant
+ *   Q16  no gradient passes through the negative image, and its entropy is a reported constant, unless the loss has
+ *        `negativeBranch: trained`
  * Departures from the released code:
  *   Q7   the first step has the full learning rate (`zeroFirstStep` repeats the code)
- *   Q17  one mean over an update's tokens (`lossNormalisation: micro` repeats the code's mean of means, though its
- *        micro-batches hold whole groups within a token budget, not four sequences)
+ *   Q17  one mean over an update's tokens (`lossNormalisation: micro` repeats the code's mean of means over four answers each,
+ *        whatever is computed at once)
  *   Q18  at most `maxDraws` draws a step; then the step trains on what was kept, or is skipped with a warning
  *   Q19  what happens to a draw without any informative group is the caller's `informative`
  *   Q20  later draws of a step take only as many questions as are likely missing; a surplus is dropped as in the code
@@ -27,12 +28,12 @@
  *   a    AdamW has float32 moments instead of bfloat16 with Kahan summation
  *   b    the groups of a step are shuffled before they are cut into updates, where the code balances token counts over GPUs
  *   c    weight decay acts on matrices only, where the code's acts on norms and biases too
- *   d    likelihoods in the loss are those at temperature 1 over the whole vocabulary, whatever the sampling temperature, top-p
- *        and banned ids were; the code divides by the temperature, and is alike in the rest. `rolloutDifference` reports the gap
+ *   d    likelihoods in the loss are those of the model's `temperature` over the whole vocabulary, whatever top-p, top-k and banned
+ *        ids were in sampling, as in the code. `rolloutDifference` reports the gap
  *   e    ids of padded vocabulary and of all image and video tokens are banned outright; the code lowers one by 100
  *   f    an update whose gradient is not finite is skipped and counted as in the code, but after `MOST_SKIPPED` of them in a
  *        row training ends, since nothing would ever change again
- *   g    the token mask of the code (keep the tokens with the greatest divergence), off in its scripts, is not offered
+ *   g    what a token mask keeps is decided in a forward pass of its own, without dropout
  *
  * Knows no file but its state, no text and no reward rule.
  *
@@ -49,7 +50,7 @@ import type { GradientSum } from '../optim/gradients.ts';
 import { type Schedule, scheduleFactor } from '../optim/schedule.ts';
 import { type Counters, loadTrainState, saveTrainState } from '../optim/train-state.ts';
 import { RandomStream } from '../random.ts';
-import { float32, type HostTensor } from '../tensor.ts';
+import { float32, type HostTensor, int32 } from '../tensor.ts';
 import { microBatches, type PromptRow, packRows, tokensOf } from './prompt-rows.ts';
 
 /** A question about one image, in tokens. */
@@ -105,6 +106,11 @@ export interface TapoTask<Q extends Question = Question> {
   reward(question: Q, tokenIds: readonly number[]): Score | Promise<Score>;
   /** The groups that a step trains on -> for each the advantages of its answers. */
   advantages(groups: readonly GroupRewards[]): readonly ArrayLike<number>[];
+  /**
+   * Log-probabilities of an answer's tokens on its own and on the negative image -> 1 for those that the negative divergence
+   * counts, 0 for the others. Needed where that term is masked.
+   */
+  negativeKlMask?(own: ArrayLike<number>, negative: ArrayLike<number>): ArrayLike<number>;
   /** Mean accuracies of the groups of a draw -> indices, ascending, of those that are kept. */
   informative(accuracies: readonly number[]): readonly number[];
 }
@@ -121,8 +127,13 @@ export interface TapoOptions {
   readonly sharedNoise: boolean;
   readonly maxDraws: number;
   readonly updatesPerStep: number;
+  /** Times that a step goes over its groups, with `updatesPerStep` updates each. @default 1 */
+  readonly passes?: number;
   readonly loss: LossTerms;
+  /** `step`: one mean over an update. `micro`: the mean of the means over `answersPerMean` answers each. */
   readonly lossNormalisation: 'micro' | 'step';
+  /** @default 4 */
+  readonly answersPerMean?: number;
   /** Mean over all tokens, or mean over answers of each one's mean; entropies are token means always. @default 'token' */
   readonly lossAveraging?: 'token' | 'sequence';
   /** Which image answers about the positive one are trained on. @default 'own' */
@@ -241,7 +252,7 @@ export async function trainTapo<Q extends Question>(
   let { step: first, draws, summary } = saved ?? { step: 0, draws: 0, summary: NOTHING_YET };
   if (saved) events.onResume?.(first);
   const order = new QuestionOrder(task.size, options.seed);
-  const trainer = new Trainer(model, optimizer, await model.gradientSum(), options, reference);
+  const trainer = new Trainer(model, optimizer, await model.gradientSum(), task, options, reference);
 
   for (let step = first; step < totalSteps; step++) {
     signal?.throwIfAborted();
@@ -257,8 +268,7 @@ export async function trainTapo<Q extends Question>(
     }
     const factor = options.zeroFirstStep && step === 0 ? 0 : scheduleFactor(options.schedule, step, totalSteps);
     const learningRate = options.learningRate * factor;
-    const update =
-      rolled.kept.length === 0 ? null : await trainer.step(step, rolled.kept, task.advantages, learningRate, say);
+    const update = rolled.kept.length === 0 ? null : await trainer.step(step, rolled.kept, learningRate, say);
     if (update && update.skipped > 0) {
       events.onWarning(`step ${step + 1}: ${update.skipped} updates are left out: their gradients are not finite`);
     }
@@ -426,13 +436,22 @@ interface Trajectory {
   readonly isImitated: boolean;
   /** [tokens] under the policy that sampled, on the image that is trained on; absent when a single update follows. */
   old?: Float32Array;
-  /** [tokens] under the policy that sampled, on the negative image. */
+  /** [tokens] under the policy that sampled, on the negative image; absent where that is trained through. */
   negative?: Float32Array;
   /** [tokens] under the reference policy, on the image that is trained on. */
   reference?: Float32Array;
+  /** [tokens] 0 for those that the negative divergence leaves out in the present update, else 1. */
+  kept?: ArrayLike<number>;
 }
 
-type TrainedRow = PromptRow<Prompt, Trajectory>;
+/** Answers that share a prompt. */
+interface TrainedRow extends PromptRow<Prompt, Trajectory> {
+  /** Whether the prompt shows the negative image to answers that count in a row about their own. @default false */
+  readonly isNegative?: boolean;
+}
+
+/** What is computed together under any budget: a row, and its answers about the negative image where these are trained. */
+type Unit = readonly [own: TrainedRow, negative?: TrainedRow];
 
 interface UpdateSettings {
   /** From 0. */
@@ -445,11 +464,14 @@ interface UpdateSettings {
   readonly fading: number | null;
 }
 
+type Rules = Pick<TapoTask, 'advantages' | 'negativeKlMask'>;
+
 /** The updates that follow the rollouts of a step. */
 class Trainer {
   readonly #model: TrainingModel;
   readonly #optimizer: AdamW;
   readonly #options: TapoOptions;
+  readonly #rules: Rules;
   readonly #reference: ReferencePolicy | null;
   readonly #gradients: GradientSum;
 
@@ -457,12 +479,14 @@ class Trainer {
     model: TrainingModel,
     optimizer: AdamW,
     gradients: GradientSum,
+    rules: Rules,
     options: TapoOptions,
     reference: ReferencePolicy | null,
   ) {
     this.#model = model;
     this.#optimizer = optimizer;
     this.#gradients = gradients;
+    this.#rules = rules;
     this.#options = options;
     this.#reference = reference;
   }
@@ -470,53 +494,47 @@ class Trainer {
   async step<Q extends Question>(
     step: number,
     groups: readonly Group<Q>[],
-    advantagesOf: TapoTask<Q>['advantages'],
     learningRate: number,
     say: (activity: string) => void,
   ): Promise<UpdateReport> {
-    const { seed, updatesPerStep, loss } = this.#options;
-    const size = { maxTokens: this.#options.microBatchTokens, width: this.#model.config.text.hiddenSize };
+    const { seed, updatesPerStep, passes = 1, loss } = this.#options;
     const shuffled = new RandomStream(seed, 'tapo-updates', step).shuffled(groups);
-    const advantages = advantagesOf(
+    const advantages = this.#rules.advantages(
       shuffled.map(({ rollouts }) => ({
         rewards: rollouts.map(({ score }) => score.overall),
         lengths: rollouts.map(({ tokenIds }) => tokenIds.length),
       })),
     );
     const members = shuffled.map((group, i) => ({ group, trajectories: this.#trajectories(group, advantages[i]!) }));
-    const updates: TrainedRow[][] = [];
-    const negatives: TrainedRow[] = [];
-    for (const part of splitEvenly(members, updatesPerStep)) {
-      const rows: TrainedRow[] = [];
-      for (const { group, trajectories } of part) {
-        for (const { view, prompt } of this.#trainedOn(group.question)) {
-          const own = trajectories.filter((trajectory) => view === 'all' || trajectory.view === view);
-          rows.push(...packRows(prompt, own, size));
-        }
-        if (group.question.negative) negatives.push(...packRows(group.question.negative, trajectories, size));
-      }
-      updates.push(rows);
-    }
+    const parts = splitEvenly(members, updatesPerStep);
+    const updates = parts.map((part) =>
+      part.flatMap(({ group, trajectories }) => this.#unitsOf(group.question, trajectories)),
+    );
+    const own = updates.flat().map(([row]): Unit => [row]);
     // These constants come from policies before the first update, so they are taken before it.
-    if (needsNegative(loss)) {
+    if (needsNegative(loss) && loss.negativeBranch !== 'trained') {
       say('negative images');
-      await this.#readLogProbs(negatives, 'negative');
+      const about = members.flatMap(({ group, trajectories }) =>
+        packRows(negativeOf(group.question), trajectories, this.#rowSize()).map((row): Unit => [row]),
+      );
+      await this.#readLogProbs(about, 'negative');
     }
     if (loss.referenceKl) {
       say('reference policy');
-      await this.#readLogProbs(updates.flat(), 'reference');
+      await this.#readLogProbs(own, 'reference');
     }
-    const oldPolicy = updates.length === 1 ? 'current' : 'fed';
+    const count = passes * updates.length;
+    const oldPolicy = count === 1 ? 'current' : 'fed';
     if (oldPolicy === 'fed') {
       say('old policy');
-      await this.#readLogProbs(updates.flat(), 'old');
+      await this.#readLogProbs(own, 'old');
     }
     const reports: UpdateReport[] = [];
-    for (const [i, rows] of updates.entries()) {
-      say(`update ${i + 1}/${updates.length}`);
-      reports.push(
-        await this.#update(rows, { step, update: i, oldPolicy, learningRate, fading: this.#fadingAt(step) }),
-      );
+    const fading = this.#fadingAt(step);
+    for (let update = 0; update < count; update++) {
+      say(`update ${update + 1}/${count}`);
+      const units = updates[update % updates.length]!;
+      reports.push(await this.#update(units, { step, update, oldPolicy, learningRate, fading }));
     }
     return meanReport(reports);
   }
@@ -530,6 +548,26 @@ class Trainer {
       advantage: advantages[i]!,
       isImitated: score.accuracy > imitateAbove,
     }));
+  }
+
+  /** The answers to a question in rows, each with its twin about the negative image where that is trained through. */
+  #unitsOf(question: Question, trajectories: readonly Trajectory[]): Unit[] {
+    return this.#trainedOn(question).flatMap(({ view, prompt }) => {
+      const own = trajectories.filter((trajectory) => view === 'all' || trajectory.view === view);
+      return packRows(prompt, own, this.#rowSize()).map((row): Unit => {
+        if (this.#options.loss.negativeBranch !== 'trained') return [row];
+        const negative = negativeOf(question);
+        const length = negative.inputIds.length - 1 + tokensOf(row.trajectories);
+        return [row, { prompt: negative, trajectories: row.trajectories, length, isNegative: true }];
+      });
+    });
+  }
+
+  /** A row with a twin has half of the room. */
+  #rowSize(): RowSize {
+    const { microBatchTokens, loss } = this.#options;
+    const width = this.#model.config.text.hiddenSize;
+    return { maxTokens: loss.negativeBranch === 'trained' ? microBatchTokens / 2 : microBatchTokens, width };
   }
 
   /** The prompts that a question's answers are trained on, each with the answers that belong to it. */
@@ -546,48 +584,52 @@ class Trainer {
   }
 
   /** Notes, for every answer of the rows, the log-probabilities of its tokens under the present or reference weights. */
-  async #readLogProbs(rows: readonly TrainedRow[], as: 'old' | 'negative' | 'reference'): Promise<void> {
+  async #readLogProbs(units: readonly Unit[], as: 'old' | 'negative' | 'reference'): Promise<void> {
     const { microBatchTokens, signal } = this.#options;
     const policy = as === 'reference' ? this.#reference : this.#model;
     if (policy === null) throw new TypeError('the loss has a term on a reference policy, but there is none');
-    for (const part of microBatches(rows, microBatchTokens, true)) {
-      const logProbs = await policy.logProbs(this.#batchOf(part), signal);
-      let at = 0;
-      for (const trajectory of part.flatMap(({ trajectories }) => trajectories)) {
-        trajectory[as] = logProbs.slice(at, at + trajectory.tokenIds.length);
-        at += trajectory.tokenIds.length;
+    for (const rows of inMicroBatches(units, microBatchTokens)) {
+      const logProbs = await policy.logProbs(this.#batchOf(rows), signal);
+      for (const { trajectory, start, length } of spansOf(rows)) {
+        trajectory[as] = logProbs.slice(start, start + length);
       }
     }
   }
 
+  /** Notes which tokens the negative divergence counts, by what the present weights say of both images. */
+  async #readMask(rows: readonly TrainedRow[], batch: Batch): Promise<void> {
+    const { negativeKlMask } = this.#rules;
+    if (negativeKlMask === undefined) throw new TypeError('the loss has a token mask, but no rule says what it keeps');
+    const logProbs = await this.#model.logProbs(batch, this.#options.signal);
+    const valuesOf = ({ start, length }: Span) => logProbs.subarray(start, start + length);
+    const spans = spansOf(rows);
+    const negatives = new Map(spans.filter(({ isNegative }) => isNegative).map((span) => [span.trajectory, span]));
+    for (const span of spans.filter(({ isNegative }) => !isNegative)) {
+      const { trajectory } = span;
+      const twin = negatives.get(trajectory);
+      trajectory.kept = negativeKlMask(valuesOf(span), twin ? valuesOf(twin) : trajectory.negative!);
+    }
+  }
+
   async #update(
-    rows: readonly TrainedRow[],
+    units: readonly Unit[],
     { step, update, oldPolicy, learningRate, fading }: UpdateSettings,
   ): Promise<UpdateReport> {
-    const { seed, loss: settings, lossNormalisation, lossAveraging } = this.#options;
+    const { seed, loss: settings, lossNormalisation, lossAveraging = 'token', answersPerMean = 4 } = this.#options;
     const { microBatchTokens, maxGradNorm, signal } = this.#options;
-    const isStep = lossNormalisation === 'step';
-    const all = rows.flatMap(({ trajectories }) => trajectories);
+    const all = units.flatMap(([{ trajectories }]) => trajectories);
     const rolloutDifference = all.every(({ sampled }) => sampled !== null);
     const terms: TapoTerms = { ...settings, oldPolicy, isFading: fading !== null, rolloutDifference };
     const loss = tapoLossGraph(terms);
-    const parts = microBatches(rows, microBatchTokens, isStep);
+    const weights = weightsOf(lossNormalisation === 'step' ? [all] : chunksOf(all, answersPerMean), lossAveraging);
     const sums: Record<string, number> = {};
     let total = 0;
     this.#gradients.clear();
-    for (const [i, part] of parts.entries()) {
-      const trajectories = part.flatMap((row) => row.trajectories);
-      const share = isStep ? 1 : 1 / parts.length;
-      const denominators = denominatorsOf(isStep ? all : trajectories);
-      const inputs = lossInputs(trajectories, terms, {
-        averaging: lossAveraging ?? 'token',
-        token: share / denominators.tokens,
-        sequence: share / denominators.sequences,
-        imitated: share / Math.max(1, denominators.imitatedTokens),
-        fading: fading ?? 1,
-      });
+    for (const [i, rows] of inMicroBatches(units, microBatchTokens).entries()) {
+      const batch = this.#batchOf(rows);
+      if (terms.negativeKl?.isMasked) await this.#readMask(rows, batch);
+      const inputs = lossInputs(rows, terms, weights, fading ?? 1);
       const noise = [seed, 'dropout', step, update, i];
-      const batch = this.#batchOf(part);
       const result = await this.#gradients.add((into) =>
         this.#model.lossAndGradients(batch, loss, inputs, into, { noise, signal }),
       );
@@ -624,54 +666,129 @@ class Trainer {
   }
 }
 
-/** What means divide by. */
-function denominatorsOf(trajectories: readonly Trajectory[]) {
-  return {
-    tokens: tokensOf(trajectories),
-    sequences: trajectories.length,
-    imitatedTokens: tokensOf(trajectories.filter(({ isImitated }) => isImitated)),
-  };
+function negativeOf({ id, negative }: Question): Prompt {
+  if (negative === null) throw new TypeError(`the loss has a term on the negative image, but question ${id} has none`);
+  return negative;
 }
 
-interface LossWeights {
-  readonly averaging: 'token' | 'sequence';
-  /** Weight of a token in a mean over tokens, of an answer in a mean over answers, of a token in the imitation's mean. */
+/** Weights of an answer's tokens in the means of the loss. */
+interface AnswerWeights {
+  /** Of a token in a mean over tokens. */
   readonly token: number;
-  readonly sequence: number;
+  /** Of a token in the mean of the policy and the divergences. */
+  readonly averaged: number;
+  /** Of a token in the mean over imitated answers. */
   readonly imitated: number;
-  readonly fading: number;
 }
 
-/** Feeds of the loss, token by token in the order of the answers. All tokens up to the end token count. */
+/** @param means answers that share a mean; the means count alike */
+function weightsOf(
+  means: readonly (readonly Trajectory[])[],
+  averaging: 'token' | 'sequence',
+): ReadonlyMap<Trajectory, AnswerWeights> {
+  const weights = new Map<Trajectory, AnswerWeights>();
+  const share = 1 / means.length;
+  for (const answers of means) {
+    const token = share / tokensOf(answers);
+    const imitatedTokens = tokensOf(answers.filter(({ isImitated }) => isImitated));
+    for (const answer of answers) {
+      const averaged = averaging === 'token' ? token : share / answers.length / answer.tokenIds.length;
+      weights.set(answer, { token, averaged, imitated: answer.isImitated ? share / imitatedTokens : 0 });
+    }
+  }
+  return weights;
+}
+
+/** The tokens of an answer among those of a batch. */
+interface Span {
+  readonly trajectory: Trajectory;
+  readonly isNegative: boolean;
+  readonly start: number;
+  readonly length: number;
+}
+
+function spansOf(rows: readonly TrainedRow[]): Span[] {
+  let start = 0;
+  return rows.flatMap(({ trajectories, isNegative = false }) =>
+    trajectories.map((trajectory) => {
+      const span = { trajectory, isNegative, start, length: trajectory.tokenIds.length };
+      start += span.length;
+      return span;
+    }),
+  );
+}
+
+/** Feeds of the loss, token by token in the order of the rows. All tokens up to the end token count. */
 function lossInputs(
-  trajectories: readonly Trajectory[],
+  rows: readonly TrainedRow[],
   terms: TapoTerms,
-  weights: LossWeights,
+  weights: ReadonlyMap<Trajectory, AnswerWeights>,
+  fading: number,
 ): Record<string, HostTensor> {
-  const count = tokensOf(trajectories);
-  const perToken = (write: (to: Float32Array, trajectory: Trajectory) => void) => {
+  const spans = spansOf(rows);
+  const count = spans.reduce((sum, { length }) => sum + length, 0);
+  const perToken = (write: (to: Float32Array, trajectory: Trajectory, weights: AnswerWeights) => void) => {
     const values = new Float32Array(count);
-    let at = 0;
-    for (const trajectory of trajectories) {
-      write(values.subarray(at, at + trajectory.tokenIds.length), trajectory);
-      at += trajectory.tokenIds.length;
+    for (const { trajectory, isNegative, start, length } of spans) {
+      if (!isNegative) write(values.subarray(start, start + length), trajectory, weights.get(trajectory)!);
     }
     return float32([count], values);
   };
-  const tokenWeights = perToken((to) => to.fill(weights.token));
   return {
     advantages: perToken((to, { advantage }) => to.fill(advantage)),
-    weight: weights.averaging === 'token' ? tokenWeights : perToken((to) => to.fill(weights.sequence / to.length)),
-    token_weight: tokenWeights,
+    weight: perToken((to, _, { averaged }) => to.fill(averaged)),
+    token_weight: perToken((to, _, { token }) => to.fill(token)),
     ...(terms.oldPolicy === 'fed' && { old_log_probs: perToken((to, { old }) => to.set(old!)) }),
-    ...(needsNegative(terms) && { negative_log_probs: perToken((to, { negative }) => to.set(negative!)) }),
-    ...(terms.referenceKl && { reference_log_probs: perToken((to, { reference }) => to.set(reference!)) }),
-    ...(terms.imitation && {
-      imitation_weight: perToken((to, { isImitated }) => to.fill(isImitated ? weights.imitated : 0)),
+    ...(needsNegative(terms) &&
+      (terms.negativeBranch === 'trained'
+        ? negativePlaces(spans, count)
+        : { negative_log_probs: perToken((to, { negative }) => to.set(negative!)) })),
+    ...(terms.negativeKl?.isMasked && {
+      negative_kl_weight: perToken((to, { kept }, { averaged }) => {
+        for (let i = 0; i < to.length; i++) to[i] = averaged * kept![i]!;
+      }),
     }),
+    ...(terms.referenceKl && { reference_log_probs: perToken((to, { reference }) => to.set(reference!)) }),
+    ...(terms.imitation && { imitation_weight: perToken((to, _, { imitated }) => to.fill(imitated)) }),
     ...(terms.rolloutDifference && { rollout_log_probs: perToken((to, { sampled }) => to.set(sampled!)) }),
-    ...(terms.isFading && { fading: float32([], Float32Array.of(weights.fading)) }),
+    ...(terms.isFading && { fading: float32([], Float32Array.of(fading)) }),
   };
+}
+
+/** Where the tokens of the rows about their own images stand in those about the negative ones, and the reverse. */
+function negativePlaces(spans: readonly Span[], count: number): Record<string, HostTensor> {
+  const index = new Int32Array(count).fill(count);
+  const uses = new Int32Array(count).fill(count);
+  const negatives = new Map(spans.filter(({ isNegative }) => isNegative).map((span) => [span.trajectory, span.start]));
+  for (const { trajectory, start, length } of spans.filter(({ isNegative }) => !isNegative)) {
+    const twin = negatives.get(trajectory)!;
+    for (let i = 0; i < length; i++) {
+      index[start + i] = twin + i;
+      uses[twin + i] = start + i;
+    }
+  }
+  return { negative_index: int32([count], index), negative_uses: int32([count, 1], uses) };
+}
+
+interface RowSize {
+  /** Most tokens of a row, unless a single answer has more. */
+  readonly maxTokens: number;
+  /** Of the model. */
+  readonly width: number;
+}
+
+/** Rows in parts of at most `maxTokens`, padding included. The loss does not depend on the split. */
+function inMicroBatches(units: readonly Unit[], maxTokens: number): TrainedRow[][] {
+  const sized = units.map((unit) => {
+    const rows = unit.filter((row) => row !== undefined);
+    return { rows, count: rows.length, length: rows.reduce((most, { length }) => Math.max(most, length), 0) };
+  });
+  return microBatches(sized, maxTokens).map((part) => part.flatMap(({ rows }) => rows));
+}
+
+/** Consecutive parts of the given size; the last may be smaller. */
+function chunksOf<T>(items: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size));
 }
 
 /** Consecutive parts whose sizes differ by at most one; fewer where there are fewer items. */

@@ -101,6 +101,9 @@ const CASES: readonly (readonly [what: string, fixture: string, isTrained: Chose
   ['adapters over bfloat16', 'bfloat16', () => false, 4, UNEQUAL],
 ];
 
+/** Not 1, so that it has to reach both. */
+const TEMPERATURE = 0.8;
+
 describe('LayeredModel', () => {
   it.each(CASES)(
     'gives the log-probabilities, loss and gradients of the whole graph: %s',
@@ -112,7 +115,7 @@ describe('LayeredModel', () => {
       const count = batch.targets.length;
       const weight = { dtype: 'float32', shape: [count], data: new Float32Array(count).fill(1 / count) } as const;
       const of = async (execution: 'whole' | 'layered') => {
-        const model = new TrainingModel(bareSource(runtime), config, weights, execution);
+        const model = new TrainingModel(bareSource(runtime), config, weights, execution, TEMPERATURE);
         const gradients = model.store.buffer().fill(Number.NaN);
         const logProbs = await model.logProbs(batch);
         const { loss } = await model.lossAndGradients(batch, WEIGHTED_NLL, { weight }, gradients);

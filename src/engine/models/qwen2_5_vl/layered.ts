@@ -11,7 +11,6 @@ import { attention } from '../../nn/attention.ts';
 import { CachedAttention } from '../../ops/cached-attention.ts';
 import { GatherRows } from '../../ops/gather-rows.ts';
 import { Reshape } from '../../ops/reshape.ts';
-import { TokenLogProb } from '../../ops/token-log-prob.ts';
 import { Transpose } from '../../ops/transpose.ts';
 import { type Feeds, type HostFeeds, Program, type SessionSource } from '../../program.ts';
 import { float32, type HostTensor, isHostTensor, sizeOf } from '../../tensor.ts';
@@ -20,7 +19,7 @@ import type { Qwen25VLConfig } from './config.ts';
 import { cacheMask } from './decoder.ts';
 import { scoresOf } from './scores.ts';
 import { type Segment, Segments } from './segments.ts';
-import { embedTokens, finalNorm, textHead, textInputs, textLayer, tokenEmbeddings } from './text.ts';
+import { embedTokens, finalNorm, targetLogProbs, textHead, textInputs, textLayer, tokenEmbeddings } from './text.ts';
 import type { LossBuilder, StepOptions } from './training-model.ts';
 import { mergedUnits, patchEmbeddings, type VisionLayoutKind, visionBlock, visionInputs } from './vision.ts';
 
@@ -43,11 +42,12 @@ export class LayeredModel {
   readonly #vision = new Map<VisionLayoutKind, VisionSegments>();
   readonly #text: TextSegments;
 
-  constructor(source: SessionSource, config: Qwen25VLConfig, weights: ModelWeights) {
+  /** @param temperature divides the logits of log-probabilities; generation has rules of its own */
+  constructor(source: SessionSource, config: Qwen25VLConfig, weights: ModelWeights, temperature = 1) {
     this.#source = source;
     this.#config = config;
     this.#segments = new Segments(source, weights, JSON.stringify(config));
-    this.#text = textSegments(config);
+    this.#text = textSegments(config, temperature);
   }
 
   /** Log-probabilities of the targets [N]. */
@@ -414,7 +414,7 @@ interface TextSegments {
   readonly decodeNorm: Segment;
 }
 
-export function textSegments(config: Qwen25VLConfig): TextSegments {
+export function textSegments(config: Qwen25VLConfig, temperature = 1): TextSegments {
   const { text } = config;
   const { hiddenSize, headDim, numKeyValueHeads: groups } = text;
   const eachLayer = (kind: string, build: Segment['build'], keepsMemory = false): Segment[] =>
@@ -476,11 +476,11 @@ export function textSegments(config: Qwen25VLConfig): TextSegments {
       },
     },
     head: {
-      kind: 'head',
+      kind: temperature === 1 ? 'head' : `head at temperature ${temperature}`,
       build(graph) {
         const x = graph.input('x', 'float32', ['N', hiddenSize]);
         const logits = textHead(graph, config, x);
-        return { inputs: { x }, outputs: { log_probs: TokenLogProb(logits, graph.input('pairs', 'int64', ['N', 2])) } };
+        return { inputs: { x }, outputs: { log_probs: targetLogProbs(graph, logits, temperature) } };
       },
     },
     logits: {

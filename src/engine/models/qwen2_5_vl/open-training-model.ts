@@ -62,16 +62,19 @@ export async function openTrainingModel(
   source: SessionSource,
   dir: string,
   training: Training,
+  options: { readonly temperature?: number } = {},
 ): Promise<OpenedTrainingModel> {
   const folder = openModelFolder(dir);
   const processor = await openProcessor(folder.base.dir);
   const { base } = folder;
   if (!source.memory) requireStateMemory(folder, training);
+  const made = (weights: ModelWeights) =>
+    new TrainingModel(source, base.config, weights, defaultExecution(base.config), options.temperature);
   if (training.kind === 'full') {
     const weights = wholeWeights(base, training.towers, folder.adapter);
     const tensors = base.parameters.map(({ name, shape }) => ({ name, shape, load: () => weights.tensor(name) }));
     return {
-      model: new TrainingModel(source, base.config, weights),
+      model: made(weights),
       processor,
       save: async (to, dtype) => {
         await weights.trained.pull();
@@ -83,7 +86,7 @@ export async function openTrainingModel(
   const weights = adaptedWeights(base, start);
   const adapter: Adapter = { ...start, find: (name) => weights.trained.find(name) };
   return {
-    model: new TrainingModel(source, base.config, weights),
+    model: made(weights),
     processor,
     save: async (to, dtype) => {
       await weights.trained.pull();

@@ -16,6 +16,7 @@ import { Mul } from '../../ops/mul.ts';
 import { RmsNorm } from '../../ops/rms-norm.ts';
 import { RotaryEmbedding } from '../../ops/rotary-embedding.ts';
 import { Silu } from '../../ops/silu.ts';
+import { TokenLogProb } from '../../ops/token-log-prob.ts';
 import type { Qwen25VLConfig, Qwen25VLTextConfig } from './config.ts';
 
 /** Named sizes: B rows, T tokens of a row. */
@@ -155,4 +156,15 @@ export function textHead(graph: ModelGraph, config: Qwen25VLConfig, hidden: Valu
   const { vocabSize, hiddenSize } = config.text;
   const name = config.tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight';
   return Gemm(hidden, graph.weight(name, [vocabSize, hiddenSize]), { transB: true });
+}
+
+/**
+ * Log-probabilities of the tokens that the input `pairs` names: log softmax(logits / temperature)[i, token of row i].
+ *
+ * logits [N, V]
+ * ->     [N]
+ */
+export function targetLogProbs(graph: ModelGraph, logits: Value, temperature: number): Value {
+  const scaled = temperature === 1 ? logits : Mul(logits, graph.scalar(1 / temperature));
+  return TokenLogProb(scaled, graph.input('pairs', 'int64', ['N', 2]));
 }

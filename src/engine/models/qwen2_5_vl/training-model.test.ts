@@ -155,6 +155,45 @@ describe.each(CASES)('%s', (name) => {
     expect(Math.abs(result.loss - loss!) / loss!).toBeLessThan(1e-5);
   });
 
+  it('gives likelihoods at a temperature as the logits of transformers have them, and their gradient', async () => {
+    const { model, batch, config, expected, layout, tokens } = loaded(name);
+    const temperature = 0.7;
+    const cooled = new TrainingModel(bareSource(runtime), config, model.weights, 'whole', temperature);
+    const got = await cooled.logProbs(batch);
+    const logits = openSafetensors(expected).readFloat32('logits').data;
+    const vocabulary = config.text.vocabSize;
+    const want = layout.flatMap(({ row: { branches }, first, branchAt }, b) => {
+      const { ids, isTarget } = branches[0]!;
+      return Array.from(ids).flatMap((id, k) => {
+        if (!isTarget![k]) return [];
+        const from = (b * tokens + first + branchAt + k - 1) * vocabulary;
+        const scaled = Array.from(logits.subarray(from, from + vocabulary), (logit) => logit / temperature);
+        const most = Math.max(...scaled);
+        return [scaled[id]! - most - Math.log(scaled.reduce((sum, logit) => sum + Math.exp(logit - most), 0))];
+      });
+    });
+    expect(got.length).toBe(want.length);
+    got.forEach((value, i) => {
+      expect(Math.abs(value - want[i]!)).toBeLessThan(5e-4);
+    });
+
+    // Along the gradient the loss rises by its squared norm.
+    const gradients = model.store.buffer();
+    await cooled.lossAndGradients(batch, WEIGHTED_NLL, meanWeights(batch), gradients);
+    const squaredNorm = gradients.reduce((sum, slope) => sum + slope * slope, 0);
+    const before = model.store.flat.slice();
+    const lossAt = async (by: number) => {
+      before.forEach((value, i) => {
+        model.store.flat[i] = value + by * gradients[i]!;
+      });
+      const logProbs = await cooled.logProbs(batch);
+      return -logProbs.reduce((sum, value) => sum + value / logProbs.length, 0);
+    };
+    const step = 0.005 / Math.sqrt(squaredNorm);
+    const slope = ((await lossAt(step)) - (await lossAt(-step))) / (2 * step);
+    expect(Math.abs(slope / squaredNorm - 1)).toBeLessThan(0.02);
+  });
+
   it('gives the gradient of every weight', async () => {
     const { model, batch, dir, checkpoint } = loaded(name);
     const gradients = model.store.buffer();

@@ -8,7 +8,6 @@ import { backward } from '../../autodiff/backward.ts';
 import type { Graph, Value } from '../../autodiff/graph.ts';
 import { dropoutFeeds } from '../../nn/dropout.ts';
 import { ModelGraph, type WeightLayout } from '../../nn/model-graph.ts';
-import { TokenLogProb } from '../../ops/token-log-prob.ts';
 import type { DeviceParameters } from '../../optim/device-parameters.ts';
 import { gradientOutputs } from '../../optim/gradient-vectors.ts';
 import { type DeviceGradients, type GradientBuffer, GradientSum, isOnHost } from '../../optim/gradients.ts';
@@ -22,6 +21,7 @@ import { defaultExecution, type Execution } from './execution.ts';
 import { type ForwardValues, forward } from './forward.ts';
 import { LayeredModel } from './layered.ts';
 import { type ParameterSpec, parameterSpecs } from './parameters.ts';
+import { targetLogProbs } from './text.ts';
 import type { VisionLayoutKind } from './vision.ts';
 
 /** A scalar loss over log-probabilities [N], with further inputs of its own and terms to report. */
@@ -36,16 +36,23 @@ export interface LossResult {
   readonly terms: Readonly<Record<string, HostTensor>>;
 }
 
+export interface GraphOptions {
+  /** @default false */
+  readonly hasDropout?: boolean;
+  /** Divides the logits. @default 1 */
+  readonly temperature?: number;
+}
+
 /** Builds the graph from tokens and pixels to the log-probabilities of the targets [N]. */
 export function logProbGraph(
   config: Qwen25VLConfig,
   visionKind: VisionLayoutKind | null,
   layout?: WeightLayout,
-  options?: { readonly hasDropout?: boolean },
+  options: GraphOptions = {},
 ): { graph: ModelGraph; logProbs: Value } & ForwardValues {
   const graph = new ModelGraph(layout, options);
   const values = forward(graph, config, visionKind);
-  return { graph, logProbs: TokenLogProb(values.logits, graph.input('pairs', 'int64', ['N', 2])), ...values };
+  return { graph, logProbs: targetLogProbs(graph, values.logits, options.temperature ?? 1), ...values };
 }
 
 /** Builds the graph of a loss and of the gradients of all trained weights. */
@@ -54,7 +61,7 @@ export function lossGraph(
   visionKind: VisionLayoutKind | null,
   weights: WeightLayout & { readonly trained: Pick<ParameterStore, 'parameters'> },
   loss: LossBuilder,
-  options?: { readonly hasDropout?: boolean },
+  options: GraphOptions = {},
 ): { graph: ModelGraph; outputs: Record<string, Value> } {
   const { graph, logProbs } = logProbGraph(config, visionKind, weights, options);
   const built = loss.build(graph, logProbs);
@@ -90,27 +97,34 @@ export class TrainingModel {
   readonly config: Qwen25VLConfig;
   readonly weights: ModelWeights;
   readonly execution: Execution;
+  /** Log-probabilities are those at this temperature: logits are divided by it. */
+  readonly temperature: number;
   readonly #source: SessionSource;
   readonly #programs = new Map<string, Promise<Program>>();
   readonly #architecture: string;
   readonly #layered: LayeredModel | null;
 
-  /** @param execution on a device with memory of its own the model always runs as a whole */
+  /**
+   * @param execution on a device with memory of its own the model always runs as a whole
+   * @param temperature see the member
+   */
   constructor(
     source: SessionSource,
     config: Qwen25VLConfig,
     weights: ModelWeights = zeroWeights(config),
     execution: Execution = defaultExecution(config),
+    temperature = 1,
   ) {
     this.#source = source;
     this.config = config;
     this.weights = weights;
+    this.temperature = temperature;
     this.#architecture = createHash('sha256')
-      .update(JSON.stringify({ config, weights: weights.layoutKey }))
+      .update(JSON.stringify({ config, weights: weights.layoutKey, temperature }))
       .digest('hex')
       .slice(0, 16);
     this.execution = source.memory ? 'whole' : execution;
-    this.#layered = this.execution === 'layered' ? new LayeredModel(source, config, weights) : null;
+    this.#layered = this.execution === 'layered' ? new LayeredModel(source, config, weights, temperature) : null;
   }
 
   /** The weights that are trained. */
@@ -123,7 +137,9 @@ export class TrainingModel {
     if (batch.targets.length === 0) return new Float32Array(0);
     if (this.#layered) return this.#layered.logProbs(batch.feeds, batch.visionKind, { signal });
     const program = await this.#program(`log-probs:${batch.visionKind}`, () => {
-      const { graph, logProbs } = logProbGraph(this.config, batch.visionKind, this.weights);
+      const { graph, logProbs } = logProbGraph(this.config, batch.visionKind, this.weights, {
+        temperature: this.temperature,
+      });
       return { graph, outputs: { log_probs: logProbs } };
     });
     const result = await program.run(await this.#feeds(program, batch.feeds), { signal });
@@ -166,7 +182,10 @@ export class TrainingModel {
     const hasDropout = this.#hasDropout(noise);
     const key = `loss-on-device:${loss.key}:${batch.visionKind}${hasDropout ? ':dropout' : ''}`;
     const program = await this.#program(key, () => {
-      const { graph, logProbs } = logProbGraph(this.config, batch.visionKind, this.weights, { hasDropout });
+      const { graph, logProbs } = logProbGraph(this.config, batch.visionKind, this.weights, {
+        hasDropout,
+        temperature: this.temperature,
+      });
       const built = loss.build(graph, logProbs);
       const outputs: Record<string, Value> = {
         loss: built.loss,
@@ -212,7 +231,8 @@ export class TrainingModel {
       });
     }
     const program = await this.#program(`loss:${loss.key}:${batch.visionKind}${hasDropout ? ':dropout' : ''}`, () => {
-      return lossGraph(this.config, batch.visionKind, this.weights, loss, { hasDropout });
+      const { temperature } = this;
+      return lossGraph(this.config, batch.visionKind, this.weights, loss, { hasDropout, temperature });
     });
     const into: Record<string, HostTensor> = {};
     const written = new Set<string>();
