@@ -3,6 +3,7 @@ import type { Value } from '../autodiff/graph.ts';
 import { Add } from '../ops/add.ts';
 import { Gemm } from '../ops/gemm.ts';
 import { Mul } from '../ops/mul.ts';
+import { Split } from '../ops/split.ts';
 import { dropout } from './dropout.ts';
 import type { LoraLayer, ModelGraph } from './model-graph.ts';
 
@@ -21,6 +22,40 @@ export function linear(
   const weight = graph.weight(`${name}.weight`, [outputSize, x.dim(1)]);
   const product = Gemm(x, weight, { transB: true });
   const y = options.bias ? Add(product, graph.weight(`${name}.bias`, [outputSize])) : product;
+  return adapted(graph, x, y, name, outputSize);
+}
+
+/**
+ * Layers that read the same input. Where the graph takes their weights joined, this is one product, of weights
+ * `${names.join('+')}.weight` [sum of sizes, in] and biases likewise.
+ *
+ * @param layers name and output size of each
+ */
+export function linears(
+  graph: ModelGraph,
+  x: Value,
+  layers: readonly (readonly [name: string, outputSize: number])[],
+  options: { bias?: boolean } = {},
+): readonly Value[] {
+  if (!graph.joinsWeights) return layers.map(([name, size]) => linear(graph, x, name, size, options));
+  const name = layers.map(([layer]) => layer).join('+');
+  const sizes = layers.map(([, size]) => size);
+  const total = sizes.reduce((sum, size) => sum + size, 0);
+  const product = Gemm(x, graph.parameter(`${name}.weight`, [total, x.dim(1)]), { transB: true });
+  const y = options.bias ? Add(product, graph.parameter(`${name}.bias`, [total])) : product;
+  return Split(y, 1, sizes).map((part, i) => adapted(graph, x, part, ...layers[i]!));
+}
+
+/** The names of the weights that a name of `linears()` joins; of any other name itself. */
+export function partsOfJoined(name: string): string[] {
+  const kind = name.slice(name.lastIndexOf('.'));
+  return name
+    .slice(0, -kind.length)
+    .split('+')
+    .map((layer) => layer + kind);
+}
+
+function adapted(graph: ModelGraph, x: Value, y: Value, name: string, outputSize: number): Value {
   const adapter = graph.adapterOf(name);
   return adapter ? Add(y, lowRankUpdate(graph, x, name, outputSize, adapter)) : y;
 }

@@ -26,12 +26,21 @@ export const PLAIN_WEIGHTS: WeightLayout = { dtypeOf: () => 'float32', adapterOf
 export class ModelGraph extends Graph {
   /** Whether dropout is on. */
   readonly hasDropout: boolean;
+  /** Whether weights of layers that read the same input come as one, see `linears()`. */
+  readonly joinsWeights: boolean;
   readonly #layout: WeightLayout;
 
-  constructor(layout: WeightLayout = PLAIN_WEIGHTS, { hasDropout = false }: { readonly hasDropout?: boolean } = {}) {
+  constructor(
+    layout: WeightLayout = PLAIN_WEIGHTS,
+    {
+      hasDropout = false,
+      joinsWeights = false,
+    }: { readonly hasDropout?: boolean; readonly joinsWeights?: boolean } = {},
+  ) {
     super();
     this.#layout = layout;
     this.hasDropout = hasDropout;
+    this.joinsWeights = joinsWeights;
   }
 
   /** A weight in the element type in which it is stored. */

@@ -90,10 +90,19 @@ export function joinGraph({ text }: Qwen25VLConfig): GenerationGraph {
   return { graph, outputs };
 }
 
-/** One token of every slot to the scores of the next [S, V]; the cache's tensors come out with it (`next:k0`, ...). */
-export function deviceDecodeGraph(config: Qwen25VLConfig, rule: ScoreRule, layout?: WeightLayout): GenerationGraph {
+/**
+ * One token of every slot to the scores of the next [S, V]; the cache's tensors come out with it (`next:k0`, ...).
+ *
+ * @param joinsWeights whether it takes weights as JoinedWeights has them
+ */
+export function deviceDecodeGraph(
+  config: Qwen25VLConfig,
+  rule: ScoreRule,
+  layout: WeightLayout | undefined,
+  joinsWeights: boolean,
+): GenerationGraph {
   const { headDim: width, numKeyValueHeads: groups, numAttentionHeads: heads } = config.text;
-  const graph = new ModelGraph(layout);
+  const graph = new ModelGraph(layout, { joinsWeights });
   const ids = graph.input('ids', 'int32', ['S']);
   const cos = graph.input('cos', 'float32', ['S', 1, width / 2]);
   const sin = graph.input('sin', 'float32', ['S', 1, width / 2]);

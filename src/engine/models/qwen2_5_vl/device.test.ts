@@ -8,7 +8,7 @@ import { webGpuSource } from '../../../../test/helpers/device-source.ts';
 import { fixture } from '../../../../test/helpers/fixtures.ts';
 import { bareSource } from '../../../../test/helpers/session-source.ts';
 import { PLAIN_SAMPLING } from '../../generate/plain-sampling.ts';
-import type { GenerationRequest, ImagePatches } from '../../generate/types.ts';
+import type { Completion, GenerationRequest, Generator, ImagePatches } from '../../generate/types.ts';
 import { tapoLossGraph } from '../../loss/tapo.ts';
 import { WEIGHTED_NLL } from '../../loss/weighted-nll.ts';
 import { AdamW } from '../../optim/adamw.ts';
@@ -99,20 +99,72 @@ describe.skipIf(webGpu === undefined)('a model on WebGPU', () => {
     async (_, options) => {
       const [here, there] = [await generate(cpu, options), await generate(webGpu!, options)];
       expect(here.flat().some(({ finishReason }) => finishReason === 'stop')).toBe(true);
-      expect(there.map((samples) => samples.map(({ tokenIds }) => tokenIds))).toEqual(
-        here.map((samples) => samples.map(({ tokenIds }) => tokenIds)),
-      );
+      expect(tokensOf(there)).toEqual(tokensOf(here));
     },
     LIMIT_MS,
   );
 });
 
-/** Three samples each of prompts of different lengths, some of which end early. */
-async function generate(source: SessionSource, options: GeneratorOptions) {
+describe.skipIf(webGpu === undefined)('a generator on WebGPU', () => {
+  it(
+    'follows training',
+    async () => {
+      const { checkpoint, config, parameters } = loaded();
+      const model = new TrainingModel(webGpu!, config);
+      for (const { name } of parameters) checkpoint.readFloat32(name, model.store.tensor(name).data);
+      const before = await generate(webGpu!, {}, model.weights);
+      const generator = createGenerator(webGpu!, config, model.weights);
+      const optimizer = await AdamW.create(webGpu!, model.store);
+      const gradients = await model.gradientSum();
+      const answers = [];
+      for (let step = 0; step < 2; step++) {
+        answers.push(await answer(generator, config));
+        gradients.clear();
+        const batch = batchOf(config, []);
+        const weight = float32([batch.targets.length], new Float32Array(batch.targets.length).fill(0.1));
+        await gradients.add((into) => model.lossAndGradients(batch, WEIGHTED_NLL, { weight }, into));
+        await optimizer.step(gradients.value, 0.05);
+      }
+      answers.push(await answer(generator, config));
+      await model.store.pull();
+      const copy = new MemoryWeights(parameters.map(({ name }) => [name, model.store.tensor(name)]));
+      expect(answers[0]).toEqual(before);
+      expect(tokensOf(answers[2]!)).not.toEqual(tokensOf(answers[0]!));
+      expect(tokensOf(answers[2]!)).toEqual(tokensOf(await generate(cpu, {}, ModelWeights.frozen(copy))));
+      await generator.release();
+      await optimizer.release();
+      await model.release();
+    },
+    LIMIT_MS,
+  );
+});
+
+function tokensOf(completions: readonly (readonly Completion[])[]) {
+  return completions.map((samples) => samples.map(({ tokenIds }) => tokenIds));
+}
+
+function loaded() {
   const checkpoint = openCheckpoint(fixture('qwen2_5_vl', 'tiny_untied'));
-  const { config } = checkpoint;
-  const weights = new MemoryWeights(checkpoint.parameters.map(({ name }) => [name, checkpoint.readFloat32(name)]));
-  const generator = createGenerator(source, config, ModelWeights.frozen(weights), options);
+  const { config, parameters } = checkpoint;
+  const read = (name: string) => [name, checkpoint.readFloat32(name)] as const;
+  return {
+    checkpoint,
+    config,
+    parameters,
+    weights: () => ModelWeights.frozen(new MemoryWeights(parameters.map(({ name }) => read(name)))),
+  };
+}
+
+async function generate(source: SessionSource, options: GeneratorOptions, weights = loaded().weights()) {
+  const { config } = loaded();
+  const generator = createGenerator(source, config, weights, options);
+  const completions = await answer(generator, config);
+  await generator.release();
+  return completions;
+}
+
+/** Three samples each of prompts of different lengths, some of which end early. */
+function answer(generator: Generator, config: Qwen25VLConfig) {
   const requests = [0, 1, 2, 3].map((i): GenerationRequest => {
     const images = i === 0 ? [] : [image(i, 8, i === 2 ? 12 : 8)];
     const slots = images.flatMap(({ grid }) => new Array<number>((grid[1] * grid[2]) / 4).fill(config.imageTokenId));
@@ -120,7 +172,7 @@ async function generate(source: SessionSource, options: GeneratorOptions) {
     return { inputIds: Int32Array.from([5, ...shown, 9, 10 + i]), images, seed: i };
   });
   const vocabulary = config.text.vocabSize;
-  const completions = await generator.generate(
+  return generator.generate(
     requests,
     {
       maxNewTokens: 12,
@@ -131,8 +183,6 @@ async function generate(source: SessionSource, options: GeneratorOptions) {
     },
     {},
   );
-  await generator.release();
-  return completions;
 }
 
 async function train(source: SessionSource, checkpoint: ReturnType<typeof openCheckpoint>) {

@@ -16,6 +16,7 @@ import type {
   ImagePatches,
   SamplingOptions,
 } from '../../generate/types.ts';
+import { partsOfJoined } from '../../nn/linear.ts';
 import { type Feeds, Program, type SessionSource } from '../../program.ts';
 import { RandomStream } from '../../random.ts';
 import { int32, type Tensor } from '../../tensor.ts';
@@ -39,6 +40,7 @@ import {
   mostSequences,
   sharesPrompts,
 } from './generation-limits.ts';
+import { JoinedWeights } from './joined-weights.ts';
 import { LayeredModel, type Runnable } from './layered.ts';
 import { mropeCosSin, mropePositions } from './rope.ts';
 import type { GenerationGraph } from './scores.ts';
@@ -91,6 +93,7 @@ class QwenGenerator implements Generator {
   readonly #architecture: string;
   readonly #programs = new Map<string, Promise<Program>>();
   readonly #layered: LayeredModel | null;
+  #joined: Promise<JoinedWeights> | undefined;
 
   constructor(source: SessionSource, config: Qwen25VLConfig, weights: ModelWeights, options: GeneratorOptions) {
     this.#source = source;
@@ -141,6 +144,7 @@ class QwenGenerator implements Generator {
     const programs = [...this.#programs.values()];
     this.#programs.clear();
     for (const program of programs) await (await program).release();
+    await (await this.#joined)?.release();
     await this.#layered?.release();
   }
 
@@ -366,12 +370,17 @@ class QwenGenerator implements Generator {
 
   async #decodeProgram(cache: Cache, { rule }: Sampler): Promise<Runnable> {
     if (this.#layered) return this.#layered.decode(rule);
+    if (cache instanceof DeviceCache) {
+      // On WebGPU a product takes the same time whatever its width; elsewhere a second copy of the weights gains nothing.
+      const joinsWeights = this.#source.provider === 'webgpu';
+      return this.#program(`device-decode:${ruleKey(rule)}`, () =>
+        deviceDecodeGraph(this.#config, rule, this.#weights, joinsWeights),
+      );
+    }
     const [kind, build] =
-      cache instanceof DeviceCache
-        ? (['device-decode', deviceDecodeGraph] as const)
-        : cache instanceof SharedPrefixCache
-          ? (['shared-decode', sharedDecodeGraph] as const)
-          : (['decode', decodeGraph] as const);
+      cache instanceof SharedPrefixCache
+        ? (['shared-decode', sharedDecodeGraph] as const)
+        : (['decode', decodeGraph] as const);
     return this.#program(`${kind}:${ruleKey(rule)}`, () => build(this.#config, rule, this.#weights));
   }
 
@@ -395,11 +404,27 @@ class QwenGenerator implements Generator {
       penalty: { dtype: 'float32', shape: [1], data: Float32Array.of(sampler.penalty) },
       inverse_temperature: { dtype: 'float32', shape: [1], data: Float32Array.of(sampler.inverseTemperature) },
     };
+    const joined = await this.#joinedFor(program, find);
     for (const { name } of program.feeds) {
-      const weight = find(name);
+      const weight = find(name) ?? joined?.find(name);
       if (weight) fixed[name] = weight;
     }
     return fixed;
+  }
+
+  /** The joined weights that a program takes, as the weights are now. */
+  async #joinedFor(
+    { feeds }: Runnable,
+    find: (name: string) => Tensor | undefined,
+  ): Promise<JoinedWeights | undefined> {
+    const { memory } = this.#source;
+    const names = feeds.map(({ name }) => name).filter((name) => partsOfJoined(name).length > 1);
+    if (memory === undefined || names.length === 0) return undefined;
+    const isNew = this.#joined === undefined;
+    this.#joined ??= JoinedWeights.create({ ...this.#source, memory }, this.#weights, names);
+    const joined = await this.#joined;
+    if (isNew || this.#weights.trained.parameters.length > 0) await joined.refresh(find);
+    return joined;
   }
 
   #program(key: string, build: () => GenerationGraph): Promise<Program> {

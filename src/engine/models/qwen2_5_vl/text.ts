@@ -5,7 +5,7 @@
  */
 import type { Graph, Value } from '../../autodiff/graph.ts';
 import { joinHeads, splitHeads } from '../../nn/attention.ts';
-import { linear } from '../../nn/linear.ts';
+import { linear, linears } from '../../nn/linear.ts';
 import type { ModelGraph } from '../../nn/model-graph.ts';
 import { Add } from '../../ops/add.ts';
 import { Cast } from '../../ops/cast.ts';
@@ -110,16 +110,18 @@ export function textLayer(
   const { numAttentionHeads: heads, numKeyValueHeads: groups, headDim, hiddenSize } = config;
   const name = `model.layers.${index}`;
   const selfAttention = (x: Value): Value => {
-    const project = (which: string, count: number) =>
-      splitHeads(
-        linear(graph, x, `${name}.self_attn.${which}_proj`, count * headDim, { bias: true }),
-        cos.dim(0),
-        cos.dim(1),
-        count,
-      );
-    const q = RotaryEmbedding(project('q', heads), ofQueries.cos, ofQueries.sin);
-    const k = RotaryEmbedding(project('k', groups), cos, sin);
-    const mixed = attend(q, k, project('v', groups), index);
+    const counts = { q: heads, k: groups, v: groups };
+    const layers = Object.entries(counts).map(
+      ([which, count]) => [`${name}.self_attn.${which}_proj`, count * headDim] as const,
+    );
+    const projected = linears(graph, x, layers, { bias: true }) as readonly [Value, Value, Value];
+    const [q, k, v] = projected.map((y) => splitHeads(y, cos.dim(0), cos.dim(1), (y.dim(1) as number) / headDim)) as [
+      Value,
+      Value,
+      Value,
+    ];
+    const turned = [RotaryEmbedding(q, ofQueries.cos, ofQueries.sin), RotaryEmbedding(k, cos, sin)] as const;
+    const mixed = attend(...turned, v, index);
     return linear(graph, joinHeads(mixed, x.dim(0)), `${name}.self_attn.o_proj`, hiddenSize);
   };
   return graph.scope(name, () => {
@@ -142,9 +144,9 @@ export function feedForward(
   x: Value,
   options: { bias?: boolean } = {},
 ): Value {
-  const gate = Silu(linear(graph, x, `${name}.gate_proj`, config.intermediateSize, options));
-  const up = linear(graph, x, `${name}.up_proj`, config.intermediateSize, options);
-  return linear(graph, Mul(gate, up), `${name}.down_proj`, config.hiddenSize, options);
+  const layers = ['gate_proj', 'up_proj'].map((layer) => [`${name}.${layer}`, config.intermediateSize] as const);
+  const [gate, up] = linears(graph, x, layers, options) as readonly [Value, Value];
+  return linear(graph, Mul(Silu(gate), up), `${name}.down_proj`, config.hiddenSize, options);
 }
 
 function norm(graph: ModelGraph, config: Qwen25VLTextConfig, x: Value, name: string): Value {
