@@ -19,7 +19,7 @@ const FILLED: Readonly<Partial<Record<DatasetOptions['source'], readonly Output[
 export function emptyOutputs(options: DatasetOptions): Partial<Record<Output, string>> {
   const { source, sftShots, rlShots, testImages, unseenClasses, seenFraction } = options;
   const filled = FILLED[source] ?? IMAGES;
-  const reason = `the source ${source} fills ${filled.join(' and ')} only`;
+  const reason = `the source ${source} fills ${listed(filled)} only`;
   return {
     ...Object.fromEntries(OUTPUTS.filter((output) => !filled.includes(output)).map((output) => [output, reason])),
     ...(sftShots === 0 && { sft: 'sftShots is 0' }),
@@ -28,4 +28,9 @@ export function emptyOutputs(options: DatasetOptions): Partial<Record<Output, st
     ...(unseenClasses === 0 && { unseen: 'unseenClasses is 0' }),
     ...(testImages === 0 && { seen: 'testImages is 0', unseen: 'testImages is 0' }),
   };
+}
+
+/** `a, b and c` */
+function listed(names: readonly string[]): string {
+  return names.length === 1 ? names[0]! : `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;
 }

@@ -89,7 +89,7 @@ const WRONG_PIPELINES: readonly WrongPipeline[] = [
   {
     situation: 'an output that the options of its stage leave empty',
     yaml: `stages:\n  birds: { uses: dataset, with: { source: procedural-birds, sftShots: 0 } }\n  ${THOUGHTS}\n`,
-    mark: '"${{ stages.birds.outputs.sft',
+    mark: "'${{ stages.birds.outputs.sft",
     code: 'OUTPUT_EMPTY',
     cause: /option "data" takes stages\.birds\.outputs\.sft, which will hold nothing: sftShots is 0/,
     hint: /so that it fills sft, or take stages\.birds\.outputs\.rl/,
