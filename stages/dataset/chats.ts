@@ -14,6 +14,7 @@ import { type Counts, NO_COUNTS } from './counts.ts';
 import { placeImages } from './image-places.ts';
 import type { DatasetOptions } from './options.ts';
 import { writeNoTests, writeNoTraining, writeNoTriplets } from './outputs.ts';
+import { hashesOfTests } from './test-hashes.ts';
 
 /** A chat with its image, before that is copied. */
 interface ListedChat {
@@ -52,21 +53,26 @@ export async function importChats(context: StageContext<DatasetOptions>): Promis
   const { images: chats, missing } = placeImages(context, listed);
   const output = context.outputs['chats']!;
   const store = new ImageStore(output);
-  const rows: SftRow[] = new Array(chats.length);
+  const tested = await hashesOfTests(context);
+  const rows: (SftRow | null)[] = new Array(chats.length);
   let done = 0;
   await inParallel(chats, READS_AT_ONCE, async (chat, index) => {
     context.signal.throwIfAborted();
     const seen = await lookAt(chat);
-    await store.add(seen);
-    rows[index] = { messages: chat.messages, images: [seen.name] };
+    const isTested = tested.has(seen.hash);
+    if (!isTested) await store.add(seen);
+    rows[index] = isTested ? null : { messages: chat.messages, images: [seen.name] };
     done++;
     if (done % 25 === 0 || done === chats.length) context.progress({ done, total: chats.length, unit: 'chats' });
   });
-  await writeSftData(output, rows);
+  const kept = rows.filter((row) => row !== null);
+  const leaks = rows.length - kept.length;
+  if (leaks > 0) context.warn(`${leaks} chats are about test images; none of them is used`);
+  await writeSftData(output, kept);
   await writeNoTraining(context, 'sharegpt', 'object');
   await writeNoTests(context, 'sharegpt', 'object');
   await writeNoTriplets(context, 'sharegpt', 'object');
-  return { ...NO_COUNTS, chats: rows.length, leftOut: missing };
+  return { ...NO_COUNTS, chats: kept.length, leftOut: missing + leaks };
 }
 
 /** @throws DATA_UNREADABLE, DATA_ROW_INVALID naming file and chat, counted from 0 */

@@ -10,7 +10,7 @@ import type { DatasetOptions } from './options.ts';
 import { imagesOf, readListedTriplets } from './triplet-files.ts';
 
 export async function checkDataset(context: CheckContext<DatasetOptions>): Promise<void> {
-  // Files of the user are never made by another stage, so only a model may still be missing, and none is looked at here.
+  // Only a model and test items may still be to be made by other stages; neither is looked at here.
   const options = context.options as DatasetOptions;
   const { source, root } = options;
   if (source === 'procedural-birds' || !root) return;

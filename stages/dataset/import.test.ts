@@ -3,7 +3,7 @@ import path from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
 import { readEvalData } from '../../src/artifacts/eval-data.ts';
-import { readSftData, readTripletData } from '../../src/artifacts/rows.ts';
+import { readSftData, readTripletData, writeDataset } from '../../src/artifacts/rows.ts';
 import { fixture } from '../../test/helpers/fixtures.ts';
 import { SHARED_DATA, sharedData } from '../../test/helpers/shared-data.ts';
 import { temporaryFolder } from '../../test/helpers/temporary-folder.ts';
@@ -133,6 +133,47 @@ describe('dataset of chats (sharegpt)', () => {
       missingImages: 'skip',
     });
     expect(await stage.run()).toEqual({ chats: 20, leftOut: 384 });
+  });
+});
+
+/** Test items that show these files, under other names. */
+async function testItems(...images: readonly string[]) {
+  const folder = await temporaryFolder();
+  const rows = images.map((_, i) => ({
+    ...{ id: `${i}`, image: `images/test-${i}.png`, label: 'Robin', question: 'Which?' },
+    options: ['Robin', 'Wren', 'Gull', 'Kite'],
+  }));
+  mkdirSync(path.join(folder, 'images'));
+  for (const [i, image] of images.entries()) cpSync(image, path.join(folder, rows[i]!.image));
+  await writeDataset(folder, { name: 'tests', superCategory: 'bird', split: 'seen', classes: ['Robin'] }, rows);
+  return fakeArtifact('eval-data', folder);
+}
+
+describe('notIn', () => {
+  it('leaves out chats and triplets that show a test image, whatever it is called', async () => {
+    const root = await temporaryFolder();
+    for (const name of ['a.png', 'b.png', 'p.png', 'n.png']) await writeImage(path.join(root, name), name);
+    const chat = (image: string) => ({
+      messages: [
+        { role: 'user', content: '<image>Which?' },
+        { role: 'assistant', content: 'A wren.' },
+      ],
+      images: [image],
+    });
+    writeFileSync(path.join(root, 'data.json'), JSON.stringify([chat('a.png'), chat('b.png')]));
+    const notIn = [await testItems(path.join(root, 'b.png'), path.join(root, 'n.png'))];
+    using chats = start({ source: 'sharegpt', root: files(path.join(root, 'data.json')), notIn });
+    expect(await chats.run()).toEqual({ chats: 1, leftOut: 1 });
+    expect(chats.context.warnings).toEqual(['1 chats are about test images; none of them is used']);
+    const kept = await readSftData(chats.context.outputs['chats']!);
+    expect(kept.map(({ images }) => images)).toEqual([['images/a.png']]);
+
+    const triplet = { anchor: 'a.png', positive: 'p.png', question: 'Which?', label: 'Robin' };
+    const rows = ['n.png', 'p.png'].map((negative) => JSON.stringify({ ...triplet, negative }));
+    writeFileSync(path.join(root, 'rows.jsonl'), rows.join('\n'));
+    using triplets = start({ source: 'easyr1', root: files(path.join(root, 'rows.jsonl')), notIn });
+    expect(await triplets.run()).toMatchObject({ triplets: 1, leftOut: 1 });
+    expect(triplets.context.warnings).toEqual(['1 triplets show test images; none of them is used']);
   });
 });
 

@@ -98,6 +98,24 @@ describe('dataset of labelled images', () => {
     });
   });
 
+  it('trains on no test image of another stage', async () => {
+    using other = fakeContext(
+      datasetStage,
+      { source: 'image-folder', root: files(photos), sftShots: 0, rlShots: 0 },
+      {},
+    );
+    await datasetStage.run(other);
+    const tests = other.outputs['seen']!;
+    const { rows } = await readEvalData(tests);
+    const shown = rows.map(({ image }) => readFileSync(path.join(tests, image)).toString('base64'));
+    const options = { testImages: 0, seenFraction: 1, sftShots: 0, rlShots: 4 };
+    const { bytes, warnings } = await make({ ...options, notIn: [fakeArtifact('eval-data', tests)] }, 2);
+    expect(bytes.training).toHaveLength(24);
+    expect(bytes.training.filter((each) => shown.includes(each))).toEqual([]);
+    expect((await make(options, 2)).bytes.training.some((each) => shown.includes(each))).toBe(true);
+    expect(warnings.join()).toMatch(/training images are also test images/);
+  });
+
   it('counts test images that repeat each other', async () => {
     expect((await make({ testFraction: 0.9, rlShots: 0, sftShots: 0 })).warnings).toEqual([]);
     for (const label of LABELS) cpSync(path.join(photos, label, '0.jpg'), path.join(photos, label, '1.jpg'));

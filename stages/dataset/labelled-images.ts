@@ -22,6 +22,7 @@ import { placeImages } from './image-places.ts';
 import type { DatasetOptions } from './options.ts';
 import { writeNoChats, writeNoTriplets } from './outputs.ts';
 import { pictureSimilarity } from './picture-similarity.ts';
+import { hashesOfTests } from './test-hashes.ts';
 
 const DEFAULTS = {
   seenFraction: 0.6,
@@ -79,6 +80,7 @@ export async function makeFromImages(context: Context): Promise<Counts> {
     questions: questionsAbout(source.superCategory),
     seed,
     testHashes: new Set(),
+    otherTests: await hashesOfTests(context),
     repeatedTests: 0,
     done: 0,
     total: tests.seen.length + tests.unseen.length + split.seen.length * (settings.sftShots + settings.rlShots),
@@ -114,8 +116,10 @@ interface Work {
   readonly context: Context;
   readonly questions: readonly string[];
   readonly seed: number;
-  /** Content hashes of all test images. */
+  /** Content hashes of all test images made here. */
   readonly testHashes: Set<string>;
+  /** Those of other stages' test images. */
+  readonly otherTests: ReadonlySet<string>;
   /** Test images with the bytes of another one. */
   repeatedTests: number;
   done: number;
@@ -305,7 +309,8 @@ async function drawTraining(
       const before = used.get(seen.hash);
       // The end that the other use began at.
       if (before === image) break;
-      if (work.testHashes.has(seen.hash) || before !== undefined) {
+      const isTested = work.testHashes.has(seen.hash) || work.otherTests.has(seen.hash);
+      if (isTested || before !== undefined) {
         passedOver.add(image);
         if (before === undefined) drawn.leaks++;
         else drawn.repeated++;

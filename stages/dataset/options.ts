@@ -33,6 +33,14 @@ export interface DatasetOptions {
     [k: string]: Artifact;
   };
   /**
+   * Test items whose images must not be trained on. Rows and images for training that show one of them, by content and not by name, are left out and counted.
+   *
+   * @minItems 1
+   *
+   * Items: Test items of this or another stage.
+   */
+  notIn?: Artifact[];
+  /**
    * Rows whose image file does not exist. fail: stop and name them; skip: leave them out and say how many.
    */
   missingImages: 'fail' | 'skip';

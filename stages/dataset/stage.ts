@@ -62,6 +62,7 @@ const ROWS: readonly Source[] = ['sharegpt', 'easyr1', 'fine-r1-eval'];
 const MEANT_FOR: Readonly<Partial<Record<OptionName, readonly Source[]>>> = {
   root: [...LABELLED, ...ROWS],
   images: [...LABELLED, ...ROWS],
+  notIn: [...LABELLED, 'sharegpt', 'easyr1'],
   seenClasses: [...DRAWN, ...LABELLED],
   unseenClasses: [...DRAWN, ...LABELLED],
   seenFraction: LABELLED,

@@ -17,6 +17,7 @@ import { type Counts, NO_COUNTS } from './counts.ts';
 import { placeImages } from './image-places.ts';
 import type { DatasetOptions } from './options.ts';
 import { writeNoChats, writeNoTests, writeNoTraining } from './outputs.ts';
+import { hashesOfTests } from './test-hashes.ts';
 
 const VIEWS = ['anchor', 'positive', 'negative'] as const;
 type View = (typeof VIEWS)[number];
@@ -62,12 +63,18 @@ export async function importTriplets(context: StageContext<DatasetOptions>): Pro
   const output = context.outputs['triplets']!;
   const store = new ImageStore(output);
   const rows: TripletRow[] = [];
+  const tested = await hashesOfTests(context);
+  let leaks = 0;
   for (const [done, { id, question, label, views }] of listed.entries()) {
     context.signal.throwIfAborted();
     const found = VIEWS.map((view) => placed.get(views[view].id));
     if (found.includes(undefined)) continue;
     const seen: LookedAt[] = [];
     for (const image of found) seen.push(await lookAt(image!));
+    if (seen.some(({ hash }) => tested.has(hash))) {
+      leaks++;
+      continue;
+    }
     for (const one of seen) await store.add(one);
     const [anchor, positive, negative] = seen.map((one) => one.name) as [string, string, string];
     rows.push({ id, anchor, positive, negative, question, label });
@@ -75,6 +82,7 @@ export async function importTriplets(context: StageContext<DatasetOptions>): Pro
       context.progress({ done: done + 1, total: listed.length, unit: 'triplets' });
     }
   }
+  if (leaks > 0) context.warn(`${leaks} triplets show test images; none of them is used`);
   const classes = [...new Set(rows.map(({ label }) => label))].sort();
   await writeDataset(output, { name, superCategory, split: 'train', classes }, rows);
   await writeNoTraining(context, name, superCategory);
@@ -92,7 +100,9 @@ async function readParquet(path_: string, name: string): Promise<ListedTriplet[]
   const lacking = (Object.keys(NAMES) as Column[]).find((key) => column[key] === undefined);
   if (lacking !== undefined) {
     const has = file.columns.join(', ');
-    throw new Fr1Error('DATA_UNREADABLE', `${path_} has no column ${NAMES[lacking].join(' or ')}; it has: ${has}`);
+    throw new Fr1Error('DATA_UNREADABLE', `${path_} has no column ${NAMES[lacking].join(' or ')}; it has: ${has}`, {
+      hint: 'images with labels alone are read by source: parquet, e.g. with fields: { image: images, label: answer, question: problem }; `uses: triplets` then makes triplets of them',
+    });
   }
   const names = column as Record<Column, string>;
   const texts = await file.rows([names.question, names.label]);
