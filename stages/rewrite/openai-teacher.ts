@@ -79,7 +79,7 @@ export function openAITeacher(settings: OpenAISettings): Teacher {
         'TEACHER_UNREACHABLE',
         `${call.name}: ${baseUrl ?? 'api.openai.com'} did not answer in ${settings.retries + 1} attempts; last: ${reason}`,
         {
-          hint: 'run it again: answers so far are kept; requests.retries and requests.timeoutSeconds give it more time',
+          hint: 'is the server there? Run it again: answers so far are kept; requests.retries and requests.timeoutSeconds give it more time',
         },
       );
     },
@@ -171,14 +171,23 @@ function failureOf(error: unknown): Failure {
   if (error instanceof RowRefused) throw error;
   if (error instanceof Fr1Error) throw error;
   if (error instanceof APIConnectionError || !(error instanceof APIError)) {
-    const cause = error instanceof Error && error.cause instanceof Error ? `: ${error.cause.message}` : '';
-    return { kind: 'passing', message: `${message}${cause}` };
+    return { kind: 'passing', message: withCauses(error) };
   }
   const status = typeof error.status === 'number' ? error.status : 500;
   if (isPassing(status)) {
     return { kind: 'passing', message, isRate: status === 429, retryAfterMs: retryAfterMs(error.headers) };
   }
   return { kind: isAboutTheCall(status) ? 'call' : 'lasting', message };
+}
+
+/** The messages of an error and its causes: the client's own says `Connection error`, the last one why. */
+function withCauses(error: unknown): string {
+  const messages: string[] = [];
+  for (let each = error; each instanceof Error && messages.length < 4; each = each.cause) {
+    const { code = each.name } = each as NodeJS.ErrnoException;
+    messages.push(each.message.replace(/\.$/, '') || code);
+  }
+  return messages.join(': ') || String(error);
 }
 
 /** What the server asks for, in milliseconds, at most {@link LONGEST_PAUSE_MS}. */

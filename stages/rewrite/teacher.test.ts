@@ -123,6 +123,15 @@ describe('rewrite with an OpenAI-compatible teacher', () => {
     expect(told + calls).not.toContain(KEY);
   });
 
+  it('says why no server answers', async () => {
+    const server = await startTeacherServer();
+    await server[Symbol.asyncDispose]();
+    await expect(rewrite(server, { requests: { retries: 0 } })).rejects.toMatchObject({
+      code: 'TEACHER_UNREACHABLE',
+      message: expect.stringContaining('ECONNREFUSED'),
+    });
+  });
+
   const wrong = (change: (text: string) => string) => change(goodThought('Red Finch'));
   it.each([
     [
