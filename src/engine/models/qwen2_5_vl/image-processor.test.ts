@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { loadImage } from '../../image/load-image.ts';
 import { openSafetensors } from '../../weights/safetensors.ts';
 import {
-  budgetedSize,
+  budgetedSizes,
   fitBudget,
   imageGrid,
   parseImageSettings,
@@ -71,7 +71,7 @@ const BUDGETS = {
   tapo: { minPixels: 200_704, maxPixels: 1_003_520 },
 };
 
-describe('budgetedSize()', () => {
+describe('budgetedSizes()', () => {
   // Worked out in Python by the rules of both trainers, then transformers' smart_resize.
   it.each([
     // height, width, trainer -> height, width, rows and columns of patches
@@ -91,10 +91,18 @@ describe('budgetedSize()', () => {
     [448, 448, 'tapo', 448, 448, 32, 32],
   ] as const)('fits %i x %i for %s into %i x %i, which the model cuts into %i x %i', (...example) => {
     const [height, width, trainer, h, w, rows, columns] = example;
-    const size = budgetedSize(height, width, BUDGETS[trainer]);
+    const size = fittedSize(height, width, BUDGETS[trainer]);
     expect(size).toEqual({ height: h, width: w });
     const settings = parseImageSettings({ min_pixels: 3136, max_pixels: 12_845_056 });
     expect(imageGrid(size.height, size.width, settings)).toEqual([1, rows, columns]);
+  });
+
+  it('resizes one after the other, as the trainers do', () => {
+    expect(budgetedSizes(2, 3, BUDGETS.sft)).toEqual([
+      { height: 26, width: 39 },
+      { height: 28, width: 39 },
+    ]);
+    expect(budgetedSizes(300, 400, BUDGETS.sft)).toEqual([]);
   });
 
   it('differs from a single resize into the budget', () => {

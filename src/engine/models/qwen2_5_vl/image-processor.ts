@@ -147,43 +147,54 @@ export interface PixelBudget {
 const MOST_NARROW = 180;
 const SMALLEST_SIDE = 28;
 
+interface Size {
+  readonly height: number;
+  readonly width: number;
+}
+
 /**
- * Size of an image after the first of two resizes, that of the trainer: both sides are scaled until the area fits, and cut
- * to whole pixels. The second is the model's own, to whole merge units.
+ * Sizes that an image passes through before the model's own resize to whole merge units: both sides are scaled until the area
+ * fits, and cut to whole pixels; then narrow images are stretched. Each is a resize of its own, and most images need one at
+ * most; without bounds there is none.
  *
  * @see LLaMA-Factory 0.9.4 (fine-tuning of Fine-R1, which stretches) and the trainer of its reinforcement, which does not
  */
-export function budgetedSize(
+export function budgetedSizes(
   height: number,
   width: number,
   { minPixels, maxPixels, stretchesNarrow = false }: PixelBudget,
-): { height: number; width: number } {
-  let size = { height, width };
-  const scaleTo = (area: number) => {
-    const factor = Math.sqrt(area / (size.width * size.height));
+): Size[] {
+  if (minPixels === undefined && maxPixels === undefined) return [];
+  const sizes: Size[] = [{ height, width }];
+  const last = () => sizes.at(-1)!;
+  const area = () => last().height * last().width;
+  const scaleTo = (pixels: number) => {
+    const factor = Math.sqrt(pixels / area());
     const scaled = (side: number) => Math.max(1, Math.trunc(side * factor));
-    size = { height: scaled(size.height), width: scaled(size.width) };
+    sizes.push({ height: scaled(last().height), width: scaled(last().width) });
   };
-  if (maxPixels !== undefined && size.width * size.height > maxPixels) scaleTo(maxPixels);
-  if (minPixels !== undefined && size.width * size.height < minPixels) scaleTo(minPixels);
-  if (!stretchesNarrow) return size;
-  const [h, w] = [Math.max(size.height, SMALLEST_SIDE), Math.max(size.width, SMALLEST_SIDE)];
-  if (w / h > 200) return { height: h, width: h * MOST_NARROW };
-  if (h / w > 200) return { height: w * MOST_NARROW, width: w };
-  return { height: h, width: w };
+  if (maxPixels !== undefined && area() > maxPixels) scaleTo(maxPixels);
+  if (minPixels !== undefined && area() < minPixels) scaleTo(minPixels);
+  if (stretchesNarrow) {
+    const [h, w] = [Math.max(last().height, SMALLEST_SIDE), Math.max(last().width, SMALLEST_SIDE)];
+    if (Math.min(last().height, last().width) < SMALLEST_SIDE) sizes.push({ height: h, width: w });
+    if (w / h > 200) sizes.push({ height: h, width: h * MOST_NARROW });
+    else if (h / w > 200) sizes.push({ height: w * MOST_NARROW, width: w });
+  }
+  return sizes.slice(1);
 }
 
-/** The size of an image after the first resize. */
-export function fittedSize(height: number, width: number, budget: PixelBudget): ReturnType<typeof budgetedSize> {
-  const isBounded = budget.minPixels !== undefined || budget.maxPixels !== undefined;
-  return isBounded ? budgetedSize(height, width, budget) : { height, width };
+/** The size of an image before the model's own resize. */
+export function fittedSize(height: number, width: number, budget: PixelBudget): Size {
+  return budgetedSizes(height, width, budget).at(-1) ?? { height, width };
 }
 
-/** The first resize of {@link budgetedSize}, as Pillow does it; the image itself where the budget sets no bound. */
+/** Resizes to the {@link budgetedSizes} as Pillow does; the image itself where the budget sets no bound. */
 export function fitBudget(image: RgbImage, budget: PixelBudget): RgbImage {
-  if (budget.minPixels === undefined && budget.maxPixels === undefined) return image;
-  const { height, width } = budgetedSize(image.height, image.width, budget);
-  return resizeBicubicAsPillow(image, height, width);
+  return budgetedSizes(image.height, image.width, budget).reduce<RgbImage>(
+    (fitted, { height, width }) => resizeBicubicAsPillow(fitted, height, width),
+    image,
+  );
 }
 
 /** Patches that an image of the given size is cut into, without touching its pixels. */
