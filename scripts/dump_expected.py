@@ -8,7 +8,8 @@ merged patch, drawn at random); it starts and ends with text. `--inputs FILE` ta
 safetensors file with input_ids, attention_mask, labels and, where there are images, pixel_values and image_grid_thw.
 
 Everything is computed in float32 on the CPU with eager attention. Greedy tokens ignore the end-of-text token, and prompts
-with images must hold whole images. Needs torch, transformers (>= 4.49) and safetensors.
+with images must hold whole images. Large models: --no-grads; float32 weights take 4 bytes each.
+Needs torch, transformers (>= 4.49) and safetensors.
 """
 
 import argparse
@@ -84,7 +85,12 @@ def random_batch():
     return batch
 
 
-batch = load_file(arguments.inputs) if arguments.inputs else random_batch()
+BATCH = ("input_ids", "attention_mask", "labels", "pixel_values", "image_grid_thw")
+if arguments.inputs:
+    # The file may hold expected values besides, as those that this script writes do.
+    batch = {name: tensor for name, tensor in load_file(arguments.inputs).items() if name in BATCH}
+else:
+    batch = random_batch()
 inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
 inputs["mm_token_type_ids"] = (batch["input_ids"] == config.image_token_id).int()
 inner = model.get_base_model() if arguments.adapter else model
