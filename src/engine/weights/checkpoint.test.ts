@@ -73,9 +73,13 @@ describe('openCheckpoint()', () => {
     for (const { name } of checkpoint.parameters) expect(checkpoint.read(name)).toEqual(original.read(name));
   });
 
-  it('ignores a stored output head when the head is tied', async () => {
-    const dir = await altered((tensors) => [...tensors, zeros('lm_head.weight', [320, 64])]);
+  it('ignores a stored output head that is tied, and refuses one with other values', async () => {
+    const table = openCheckpoint(fixture('tiny_tied')).read('model.embed_tokens.weight');
+    const head = { name: 'lm_head.weight', shape: table.shape, load: () => table };
+    const dir = await altered((tensors) => [...tensors, head]);
     expect(openCheckpoint(dir).ignored).toEqual(['lm_head.weight']);
+    const other = await altered((tensors) => [...tensors, zeros('lm_head.weight', [320, 64])]);
+    expect(() => openCheckpoint(other)).toThrow(/ties the output head .* has other values than model\.embed_tokens/);
   });
 
   it('lists missing, unexpected, mis-shaped weights together', async () => {
@@ -184,6 +188,10 @@ describe('saveCheckpoint()', () => {
     expect(() => openCheckpoint(dir)).toThrow(`lm_head.weight is not in ${second}`);
     expect(() => openCheckpoint(dir)).toThrow(`lm_head.weight is in ${first}, but not listed there`);
 
+    writeFileSync(indexPath, JSON.stringify({ weight_map: { 'lm_head.weight': 'gone.safetensors' } }));
+    expect(() => openCheckpoint(dir)).toThrow(
+      /lacks files that model\.safetensors\.index\.json lists:\n {2}gone\.safetensors/,
+    );
     writeFileSync(indexPath, JSON.stringify({ weight_map: { 'lm_head.weight': '../model.safetensors' } }));
     expect(() => openCheckpoint(dir)).toThrow(/no file name of this folder/);
 

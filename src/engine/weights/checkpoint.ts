@@ -14,8 +14,10 @@ import type { FloatDType } from './convert.ts';
 import { messageOf, readJsonObject, writeJson } from './json-file.ts';
 import {
   compareText,
+  isSameTensor,
   openSafetensors,
   type SafetensorsFile,
+  type StoredTensor,
   storedBytes,
   syncFolder,
   type TensorInfo,
@@ -80,7 +82,12 @@ export function openCheckpoint(dir: string): Checkpoint {
 
   const stored = collectTensors(openWeightFiles(folder));
   const ignored: string[] = [];
-  if (config.tieWordEmbeddings && stored.delete('lm_head.weight')) ignored.push('lm_head.weight');
+  const head = config.tieWordEmbeddings && stored.get(HEAD);
+  if (head) {
+    requireTied(folder, head, stored.get(EMBEDDINGS));
+    stored.delete(HEAD);
+    ignored.push(HEAD);
+  }
   checkTensors(
     folder,
     parameters,
@@ -113,9 +120,17 @@ export function openCheckpoint(dir: string): Checkpoint {
   };
 }
 
-interface StoredTensor {
-  readonly file: SafetensorsFile;
-  readonly storedName: string;
+const HEAD = 'lm_head.weight';
+const EMBEDDINGS = 'model.embed_tokens.weight';
+
+/** @throws CHECKPOINT_MISMATCH when a head that shall be the embedding table has other values; libraries disagree on which counts */
+function requireTied(folder: string, head: StoredTensor, embeddings: StoredTensor | undefined): void {
+  if (embeddings === undefined || isSameTensor(head, embeddings)) return;
+  throw new Fr1Error(
+    'CHECKPOINT_MISMATCH',
+    `${folder}: config.json ties the output head to the token embeddings, but ${HEAD} has other values than ${EMBEDDINGS}`,
+    { hint: 'set tie_word_embeddings to false in config.json to use the head, or remove it from the weights' },
+  );
 }
 
 /** The weight files of a folder, checked against the index where there is one. */
@@ -131,6 +146,7 @@ function openWeightFiles(folder: string): SafetensorsFile[] {
   const map = readJsonObject(indexPath)['weight_map'];
   if (!isRecord(map)) throw new Fr1Error('CHECKPOINT_UNREADABLE', `${indexPath} has no weight_map`);
   const files = new Map<string, SafetensorsFile>();
+  const absent: string[] = [];
   for (const name of [...new Set(Object.values(map))].sort()) {
     if (typeof name !== 'string' || name !== name.replace(/[\\/]/g, '') || !name.endsWith('.safetensors')) {
       throw new Fr1Error(
@@ -138,7 +154,13 @@ function openWeightFiles(folder: string): SafetensorsFile[] {
         `${indexPath} names ${JSON.stringify(name)} as a weight file, which is no file name of this folder`,
       );
     }
-    files.set(name, openSafetensors(join(folder, name)));
+    if (existsSync(join(folder, name))) files.set(name, openSafetensors(join(folder, name)));
+    else absent.push(`  ${name}`);
+  }
+  if (absent.length > 0) {
+    throw new Fr1Error('CHECKPOINT_UNREADABLE', `${folder} lacks files that ${INDEX} lists:\n${shorten(absent)}`, {
+      hint: 'the download or copy did not finish; fetch the model again',
+    });
   }
   const misplaced: string[] = [];
   for (const [tensor, name] of Object.entries(map)) {
@@ -208,7 +230,12 @@ function checkTensors(
       .filter((group) => group.length > 0)
       .map(shorten)
       .join('\n')}`,
-    { hint: 'config.json and the weights come from different models, or a file of the folder was replaced' },
+    {
+      hint:
+        mistyped.length > 0
+          ? 'quantised weights and those in double precision are not read: save the model as bfloat16, float16 or float32'
+          : 'config.json and the weights come from different models, or a file of the folder was replaced',
+    },
   );
 }
 

@@ -150,6 +150,28 @@ export function openSafetensors(path: string): SafetensorsFile {
   return { path, names, metadata, has: (name) => tensors.has(name), info, read, readFloat32 };
 }
 
+/** A tensor of a file. */
+export type StoredTensor = { readonly file: SafetensorsFile; readonly storedName: string };
+
+/** Whether two tensors have the same type, shape and bytes; they are read in pieces, up to the first that differs. */
+export function isSameTensor(one: StoredTensor, other: StoredTensor): boolean {
+  const [a, b] = [one.file.info(one.storedName), other.file.info(other.storedName)];
+  if (a.dtype !== b.dtype || a.shape.join() !== b.shape.join()) return false;
+  const pieces = [Buffer.alloc(CHUNK_BYTES), Buffer.alloc(CHUNK_BYTES)] as const;
+  return withFile(one.file.path, (first) =>
+    withFile(other.file.path, (second) => {
+      for (let at = 0; at < a.byteLength; at += CHUNK_BYTES) {
+        const length = Math.min(CHUNK_BYTES, a.byteLength - at);
+        const [left, right] = [pieces[0].subarray(0, length), pieces[1].subarray(0, length)];
+        readRange(first, one.file.path, a.offset + at, left);
+        readRange(second, other.file.path, b.offset + at, right);
+        if (!left.equals(right)) return false;
+      }
+      return true;
+    }),
+  );
+}
+
 function withFile<T>(path: string, use: (file: number) => T): T {
   let file: number;
   try {
