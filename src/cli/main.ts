@@ -32,11 +32,16 @@ export async function runCli(argv: readonly string[], io: CliIo): Promise<number
   } catch (error) {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return 0;
-      const command = program.commands.find((each) => each.name() === argv[0]);
-      return printError(argumentError(error, command ? `fr1 ${command.name()}` : 'fr1'), io);
+      return printError(argumentError(error, commandNames(program, argv).join(' ')), io);
     }
     return printError(error, io);
   }
+}
+
+/** The command that the arguments begin with, e.g. `fr1`, `new`, `checkpoint`. */
+function commandNames(command: Command, argv: readonly string[]): string[] {
+  const next = command.commands.find((each) => each.name() === argv[0]);
+  return [command.name(), ...(next ? commandNames(next, argv.slice(1)) : [])];
 }
 
 /** @throws nothing; version of this package */
