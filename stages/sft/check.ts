@@ -9,6 +9,7 @@ import { plannedModel } from '../../src/engine/models/qwen2_5_vl/planned-weights
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { checkRows } from '../../src/run/check-rows.ts';
 import type { CheckContext } from '../../src/run/stage-api.ts';
+import { checkAdapter } from '../adapter-check.ts';
 import { checkMemory, checkTrainingMemory, trainingDisk } from '../memory-check.ts';
 import { type Example, encodeExample, largestBatch } from './examples.ts';
 import { SFT_KNOBS } from './memory-knobs.ts';
@@ -25,7 +26,7 @@ export async function checkSft(context: CheckContext<SftOptions>): Promise<void>
   let hasRoom = true;
   if (checked) {
     context.found(weightsText(checked.weights));
-    hasRoom = checkTrainingMemory(context.options, context);
+    hasRoom = checkAdapter(context.options, context) && checkTrainingMemory(context.options, context);
     context.needsDisk(trainingDisk(context.options, checked.weights));
   }
   if (!data) return;

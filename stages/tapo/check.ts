@@ -10,6 +10,7 @@ import { methodSwitches } from '../../src/methods/presets.ts';
 import { type RewardRule, scoreResponse } from '../../src/methods/reward.ts';
 import { checkRows } from '../../src/run/check-rows.ts';
 import type { CheckContext } from '../../src/run/stage-api.ts';
+import { checkAdapter } from '../adapter-check.ts';
 import { checkMemory, checkTrainingMemory, trainingDisk } from '../memory-check.ts';
 import { TAPO_KNOBS, tapoPlan } from './memory.ts';
 import type { TapoOptions } from './options.ts';
@@ -27,7 +28,7 @@ export async function checkTapo(context: CheckContext<TapoOptions>): Promise<voi
   let hasRoom = true;
   if (checked) {
     context.found(weightsText(checked.weights));
-    hasRoom = checkTrainingMemory(context.options, context);
+    hasRoom = checkAdapter(context.options, context) && checkTrainingMemory(context.options, context);
     context.needsDisk(trainingDisk(context.options, checked.weights));
   }
   if (!data) {

@@ -9,7 +9,7 @@ import {
   startAdapter,
 } from '../../adapters/lora.ts';
 import { type ModelFolder, openModelFolder, saveAdapted } from '../../adapters/model-folder.ts';
-import { linearModules, selectModules, type TargetModules } from '../../adapters/target-modules.ts';
+import { type LinearModule, linearModules, selectModules, type TargetModules } from '../../adapters/target-modules.ts';
 import type { LoraLayer } from '../../nn/model-graph.ts';
 import { ParameterStore } from '../../optim/parameter-store.ts';
 import type { SessionSource } from '../../program.ts';
@@ -164,16 +164,32 @@ function continuedAdapter({ adapter }: ModelFolder, dir: string): Adapter {
   });
 }
 
-function newAdapter(
+function newAdapter(folder: ModelFolder, dir: string, training: Extract<Training, { kind: 'lora' }>): Adapter {
+  return startAdapter(adaptedModules(folder, dir, training), training.settings, training.seed);
+}
+
+/** Layers that get a new adapter. */
+function adaptedModules(
   { base, adapter }: ModelFolder,
   dir: string,
-  { towers, settings, targetModules, seed }: Extract<Training, { kind: 'lora' }>,
-): Adapter {
+  { towers, targetModules }: Extract<Training, { kind: 'lora' }>,
+): LinearModule[] {
   if (adapter) {
     throw new Fr1Error('ADAPTER_UNREADABLE', `${dir} has an adapter already`, {
       hint: 'set `adapter.kind` to continue to train it on, or merge it first with a stage `uses: export`',
     });
   }
   const modules = linearModules(base.parameters).filter(({ tower }) => towers[tower]);
-  return startAdapter(selectModules(modules, targetModules), settings, seed);
+  return selectModules(modules, targetModules);
+}
+
+/**
+ * Whether a model folder has the layers, or the adapter, that a training asks for; reads no weights.
+ *
+ * @throws ADAPTER_UNREADABLE, ADAPTER_MISMATCH, ADAPTER_TARGET_UNKNOWN, and what opening the folder throws
+ */
+export function requireAdapter(dir: string, training: Training): void {
+  const folder = openModelFolder(dir);
+  if (training.kind === 'continue') continuedAdapter(folder, dir);
+  if (training.kind === 'lora') adaptedModules(folder, dir, training);
 }
