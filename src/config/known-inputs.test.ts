@@ -3,7 +3,7 @@ import { sourceOfInput } from './known-inputs.ts';
 
 describe('sourceOfInput()', () => {
   it('says where a model, its first stage and a data set come from', () => {
-    expect(sourceOfInput('../models/Qwen2.5-VL-7B-Instruct')).toContain('hf download Qwen/Qwen2.5-VL-7B-Instruct');
+    expect(sourceOfInput('../models/Qwen2.5-VL-7B-Instruct')).toContain('fr1 fetch Qwen/Qwen2.5-VL-7B-Instruct');
     expect(sourceOfInput('../models/Fine-R1-3B-Stage1')).toContain('cot_sft_3b.yaml');
     expect(sourceOfInput('../models/Fine-R1-3B')).toContain('fine_r1_3b.yaml');
     expect(sourceOfInput('../data/CUB_200_2011/images')).toContain('CUB-200-2011');

@@ -261,7 +261,10 @@ function readText(path: string): string {
   try {
     return readFileSync(path, 'utf8');
   } catch (cause) {
-    throw new Fr1Error('TOKENIZER_INVALID', `${path} cannot be read: ${messageOf(cause)}`, { cause });
+    throw new Fr1Error('TOKENIZER_INVALID', `${path} cannot be read: ${messageOf(cause)}`, {
+      hint: 'a model folder holds the files of its tokenizer and processor too: copy them from the model that it was made of',
+      cause,
+    });
   }
 }
 
