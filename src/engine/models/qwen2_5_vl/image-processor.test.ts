@@ -6,6 +6,7 @@ import { openSafetensors } from '../../weights/safetensors.ts';
 import {
   budgetedSizes,
   fitBudget,
+  fittedSize,
   imageGrid,
   parseImageSettings,
   processImage,
