@@ -44,17 +44,18 @@ export async function checkTapo(context: CheckContext<TapoOptions>): Promise<voi
     maker = { folder: data.path, prompt, settings, processor, images, seed: 0, totalSteps: 1 };
   }
   let longest = 0;
+  let ambiguous = 0;
   const isRight = await checkRows(context, rows, 'triplets', async (row) => {
-    if (reward.function === undefined) checkReward(row, data.path, rule);
+    if (reward.function === undefined && rewardsNegative(row, data.path, rule)) ambiguous++;
     if (maker === undefined) return;
     const { anchor } = await questionOf(row, { step: 0, place: 0 }, maker);
     longest = Math.max(longest, anchor.inputIds.length);
   });
   if (!isRight) return;
   const prompts = maker === undefined ? '' : `, prompts of at most ${longest} tokens`;
-  const rewarded =
-    reward.function === undefined ? 'each rewarded for its label alone' : 'the first rewarded by your function';
-  context.found(`${rows.length} triplets${prompts}, ${rewarded}`);
+  context.found(
+    `${rows.length} triplets${prompts}, ${reward.function ? 'the first rewarded by your function' : rewardText(ambiguous)}`,
+  );
   if (!model || maker === undefined || !hasRoom) return;
   const options = context.options as TapoOptions;
   const planned = plannedModel(model.path, trainingOf(options.adapter, options.trainable, 0));
@@ -62,23 +63,26 @@ export async function checkTapo(context: CheckContext<TapoOptions>): Promise<voi
   checkMemory(context, 'this training', plan, TAPO_KNOBS);
 }
 
-/** The right answer earns the reward, and the label of the negative image does not. */
-function checkReward({ id, label, negativeLabel }: TripletRow, folder: string, rule: RewardRule): void {
+function rewardText(ambiguous: number): string {
+  if (ambiguous === 0) return 'each rewarded for its label alone';
+  return `${ambiguous} of them also rewarded for the label of their negative, which holds their own (rewardRule: exact tells them apart)`;
+}
+
+/**
+ * Whether the label of the negative image earns the reward too, as by containment where the one label is part of the other.
+ *
+ * @throws DATA_ROW_INVALID where the right answer does not earn it
+ */
+function rewardsNegative({ id, label, negativeLabel }: TripletRow, folder: string, rule: RewardRule): boolean {
   const accuracyOf = (answer: string) =>
     scoreResponse(`<think>x</think><answer>${answer}</answer>`, label, 0, rule).accuracy;
-  const place = `${path.join(folder, 'rows.jsonl')}: row "${id}"`;
   if (accuracyOf(label) !== 1) {
+    const place = `${path.join(folder, 'rows.jsonl')}: row "${id}"`;
     throw new Fr1Error(
       'DATA_ROW_INVALID',
       `${place}: the answer "${label}" is not rewarded, although it is the label`,
-      {
-        hint: 'a label is plain text without tags',
-      },
+      { hint: 'a label is plain text without tags' },
     );
   }
-  if (negativeLabel !== undefined && accuracyOf(negativeLabel) !== 0) {
-    throw new Fr1Error('DATA_ROW_INVALID', `${place}: "${negativeLabel}" is rewarded as "${label}"`, {
-      hint: 'the one label is part of the other: rename one, or reward exact answers only',
-    });
-  }
+  return negativeLabel !== undefined && accuracyOf(negativeLabel) !== 0;
 }
