@@ -26,13 +26,10 @@ const CASES = {
   'train-40M': { size: '40M', rows: 24, parts: 1 },
   'train-200M': { size: '200M', rows: 24, parts: 1 },
   'accumulate-40M': { size: '40M', rows: 8, parts: 2 },
-  'layered-40M': { size: '40M', rows: 24, parts: 1, execution: 'layered' },
-  'layered-200M': { size: '200M', rows: 24, parts: 1, execution: 'layered' },
   'sample-5M': { size: '5M', prompts: 256, samples: 1, newTokens: 80 },
   'sample-40M': { size: '40M', prompts: 64, samples: 1, newTokens: 80 },
   'sample-200M': { size: '200M', prompts: 32, samples: 1, newTokens: 40 },
   'shared-40M': { size: '40M', prompts: 4, samples: 20, newTokens: 40 },
-  'layered-sample-40M': { size: '40M', prompts: 32, samples: 1, newTokens: 20, execution: 'layered' },
   'tapo-5M': { size: '5M', rows: 24, parts: 2, prompts: 32, samples: 8, newTokens: 40, readRows: 24 },
   'tapo-40M': { size: '40M', rows: 16, parts: 2, prompts: 16, samples: 4, newTokens: 40, readRows: 24 },
   'tapo-200M': { size: '200M', rows: 8, parts: 1, prompts: 8, samples: 4, newTokens: 20, readRows: 16 },
@@ -58,9 +55,11 @@ async function measure(name, work) {
       return runtime.createSession(model, { ...options, logId: key });
     },
   };
+  // Command line, tokenizer and image library are not there.
+  const processBytes = process.memoryUsage.rss();
   const config = parseConfig(DEVICE_SIZES[work.size]);
-  const { execution = 'whole', rows = 0, parts, prompts = 0, samples, newTokens, readRows = 0 } = work;
-  const model = new TrainingModel(source, config, zeroWeights(config), execution);
+  const { rows = 0, parts, prompts = 0, samples, newTokens, readRows = 0 } = work;
+  const model = new TrainingModel(source, config, zeroWeights(config), 'whole');
   initialiseWeights(model.store, config, 1);
   const count = Math.max(rows, readRows, prompts);
   const inputs = makeInputs(new RandomStream(1, 'memory'), count);
@@ -87,7 +86,7 @@ async function measure(name, work) {
   });
   const plan = {
     config,
-    execution,
+    execution: 'whole',
     weights: model.weights,
     imageBytes: inputs.pixels.byteLength,
     ...(rows > 0 && { training: { ...sizeOf(batchOf(rows)), accumulates: parts > 1 } }),
@@ -101,9 +100,10 @@ async function measure(name, work) {
       },
     }),
   };
-  const estimate = estimateMemory(plan);
+  const { process: assumed, total, ...needs } = estimateMemory(plan);
+  const estimate = { process: processBytes, ...needs, total: total - assumed + processBytes };
 
-  const generator = createGenerator(source, config, model.weights, { execution });
+  const generator = createGenerator(source, config, model.weights, { execution: 'whole' });
   const optimizer = await AdamW.create(source, model.store);
   const gradients = await model.gradientSum();
   for (let turn = 0; turn < 2; turn++) {

@@ -16,7 +16,7 @@ import { TAPO_KNOBS, tapoPlan } from './memory.ts';
 import type { TapoOptions } from './options.ts';
 import { type QuestionMaker, questionOf, readTriplets } from './questions.ts';
 import { loadRewardFunction, openRewardFunction } from './reward-function.ts';
-import { pixelBudget, resolveSettings } from './settings.ts';
+import { pixelBudget, resolveSettings, stepsFor } from './settings.ts';
 
 const CACHE_BYTES = 64 * 2 ** 20;
 
@@ -59,7 +59,8 @@ export async function checkTapo(context: CheckContext<TapoOptions>): Promise<voi
   if (!model || maker === undefined || !hasRoom) return;
   const options = context.options as TapoOptions;
   const planned = plannedModel(model.path, trainingOf(options.adapter, options.trainable, 0));
-  const plan = await tapoPlan(planned, model.path, rows, options, settings, maker);
+  const drawing = { ...maker, totalSteps: stepsFor(settings, rows.length) };
+  const plan = await tapoPlan(planned, model.path, rows, options, settings, drawing);
   checkMemory(context, 'this training', plan, TAPO_KNOBS);
 }
 

@@ -27,7 +27,7 @@ export const TAPO_KNOBS: MemoryKnobs = {
 /** A reference policy has nothing to train. */
 export const FROZEN: Training = { kind: 'full', towers: { vision: false, projector: false, text: false } };
 
-type Sizes = Pick<TapoOptions, 'groupSize' | 'microBatchTokens' | 'generationBatch'>;
+type Sizes = Pick<TapoOptions, 'maxDraws' | 'groupSize' | 'microBatchTokens' | 'generationBatch'>;
 
 export async function tapoPlan(
   { config, execution, weights }: ModelFacts,
@@ -35,11 +35,14 @@ export async function tapoPlan(
   rows: readonly TripletRow[],
   options: Sizes,
   settings: ResolvedSettings,
-  maker: Pick<QuestionMaker, 'folder' | 'prompt' | 'processor' | 'images'>,
+  maker: Pick<QuestionMaker, 'folder' | 'prompt' | 'processor' | 'images' | 'totalSteps'>,
 ): Promise<MemoryPlan> {
   const { views, loss, rollouts, groupsPerStep } = settings;
+  const { totalSteps } = maker;
   const hasNegative = needsNegative(loss);
   const isOther = (view: string) => view === 'same-class' || view === 'other-class';
+  // As many rows as all steps can draw.
+  const drawn = Math.min(rows.length, totalSteps * groupsPerStep * options.maxDraws);
   const questions = rows.flatMap((row) =>
     [
       row.anchor,
@@ -47,6 +50,7 @@ export async function tapoPlan(
       ...(isOther(views.negative) ? [row.negative] : []),
     ].map((image) => ({ text: promptText(row, maker.prompt), image: path.join(maker.folder, image) })),
   );
+  const images = new Set(questions.map(({ image }) => image)).size;
   const prompt = await longestPrompt(questions, maker.processor, (size) => maker.images.gridOf(size));
   const hasPositive = views.positive !== 'none';
   const hasReference = loss.referenceKl !== undefined;
@@ -69,7 +73,7 @@ export async function tapoPlan(
     execution,
     weights,
     ...batches,
-    imageBytes: Math.min(IMAGE_CACHE_BYTES, questions.length * pixelBytes(config, prompt.images)),
+    imageBytes: Math.min(IMAGE_CACHE_BYTES, (images * drawn * pixelBytes(config, prompt.images)) / rows.length),
     otherWeightBytes: hasReference ? plannedModel(modelFolder, FROZEN).weights.frozenBytes : 0,
   };
 }

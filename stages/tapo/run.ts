@@ -9,7 +9,6 @@ import { type Score, type TapoTask, trainTapo } from '../../src/engine/recipes/t
 import { informativeGroups } from '../../src/methods/group-filter.ts';
 import { scoreResponse } from '../../src/methods/reward.ts';
 import { keptTokens } from '../../src/methods/tapo-loss.ts';
-import { stepsOfEpochs } from '../../src/methods/tapo-presets.ts';
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import type { StageContext, StageResult } from '../../src/run/stage-api.ts';
 import { requireStageMemory } from '../memory.ts';
@@ -18,7 +17,7 @@ import { FROZEN, TAPO_KNOBS, tapoPlan } from './memory.ts';
 import type { TapoOptions } from './options.ts';
 import { questionOf, readTriplets, type TripletQuestion } from './questions.ts';
 import { openRewardFunction } from './reward-function.ts';
-import { advantagesOf, filterOf, pixelBudget, type ResolvedSettings, resolveSettings } from './settings.ts';
+import { advantagesOf, filterOf, pixelBudget, resolveSettings, stepsFor } from './settings.ts';
 import { switchesOf } from './switches.ts';
 
 export async function runTapo(context: StageContext<TapoOptions>): Promise<StageResult> {
@@ -163,9 +162,4 @@ export async function runTapo(context: StageContext<TapoOptions>): Promise<Stage
     await model.release();
     await optimizer.release();
   }
-}
-
-function stepsFor({ length, groupsPerStep }: ResolvedSettings, rows: number): number {
-  if (length === null) throw new TypeError('validate() lets no such options through');
-  return 'steps' in length ? length.steps : stepsOfEpochs(length.epochs, rows, groupsPerStep);
 }

@@ -7,6 +7,7 @@ import {
   MASKED_SHARE,
   NOISE_ANNEALING,
   type NoiseAnnealing,
+  stepsOfEpochs,
   TAPO_PRESETS,
   type TapoSettings,
 } from '../../src/methods/tapo-presets.ts';
@@ -166,4 +167,10 @@ export function filterOf(
 ): GroupFilter {
   const bounds = settings.filter ?? { above: Number.NEGATIVE_INFINITY, below: Number.POSITIVE_INFINITY };
   return { ...bounds, whenNoneInformative };
+}
+
+/** Steps of the whole training. */
+export function stepsFor({ length, groupsPerStep }: ResolvedSettings, rows: number): number {
+  if (length === null) throw new TypeError('validate() lets no such options through');
+  return 'steps' in length ? length.steps : stepsOfEpochs(length.epochs, rows, groupsPerStep);
 }

@@ -480,3 +480,14 @@ async function failure(promise: Promise<unknown>): Promise<Error & { code?: stri
     (error) => error,
   );
 }
+
+describe('worker runtime', () => {
+  it('says what to do about weights in bfloat16, which it cannot take', async () => {
+    const runtime = await openWorkerRuntime({ threads: 1 });
+    await expect(runtime.createSession(identityModel('bfloat16'))).rejects.toMatchObject({
+      code: 'RUNTIME_SESSION_FAILED',
+      hint: expect.stringContaining('unset FR1_RUNTIME'),
+    });
+    await runtime.close();
+  });
+});
