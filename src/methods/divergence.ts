@@ -131,7 +131,7 @@ export const DIVERGENCES = {
   },
   Q12: {
     quirk: 'SFT, reinforcement and evaluation use three prompts and three pixel budgets.',
-    here: 'As in the code, each written out in the pipelines; training fits images into its budget before the model resizes them.',
+    here: 'As in the code: the prompt is an option, the budgets are those of the presets, and for an evaluation those of the model folder (of Qwen: the same; `set: reference` fixes them). Training fits images into its budget before the model resizes them.',
     treatment: 'kept',
   },
   Q13: {
@@ -233,7 +233,7 @@ export const DIVERGENCES = {
   },
   Q26: {
     quirk: 'The vision tower is frozen in the first stage by an undocumented default, and trained in the second.',
-    here: 'The same by default, written out under `trainable`.',
+    here: 'The same by default; the pipelines write `trainable` out.',
     treatment: 'kept',
   },
   Q27: {
