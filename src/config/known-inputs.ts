@@ -14,7 +14,7 @@ const FINE_R1 = 'the repository PKU-ICST-MIPL/FineR1_ICLR2026 on GitHub';
 const KNOWN: readonly KnownInput[] = [
   {
     path: /Qwen2\.5-VL-(3|7)B-Instruct/,
-    hint: '`fr1 fetch Qwen/Qwen2.5-VL-$1B-Instruct` downloads it, and `Qwen/Qwen2.5-VL-$1B-Instruct` names it then; without it pipelines/quickstart.yaml trains a small model that is included',
+    hint: '`fr1 fetch Qwen/Qwen2.5-VL-$1B-Instruct` downloads it, and pipelines name it by that id; without it pipelines/quickstart.yaml trains a small model that is included',
     isModel: true,
   },
   {

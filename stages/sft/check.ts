@@ -26,7 +26,8 @@ export async function checkSft(context: CheckContext<SftOptions>): Promise<void>
   let hasRoom = true;
   if (checked) {
     context.found(weightsText(checked.weights));
-    hasRoom = checkAdapter(context.options, context) && checkTrainingMemory(context.options, context);
+    checkAdapter(context.options);
+    hasRoom = checkTrainingMemory(context.options, context);
     context.needsDisk(trainingDisk(context.options, checked.weights));
   }
   if (!data) return;

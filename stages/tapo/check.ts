@@ -28,7 +28,8 @@ export async function checkTapo(context: CheckContext<TapoOptions>): Promise<voi
   let hasRoom = true;
   if (checked) {
     context.found(weightsText(checked.weights));
-    hasRoom = checkAdapter(context.options, context) && checkTrainingMemory(context.options, context);
+    checkAdapter(context.options);
+    hasRoom = checkTrainingMemory(context.options, context);
     context.needsDisk(trainingDisk(context.options, checked.weights));
   }
   if (!data) {
