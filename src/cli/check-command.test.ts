@@ -94,8 +94,8 @@ describe('fr1 check', () => {
       `tapo: { uses: tapo, with: { model: "\${{ stages.sft.outputs.model }}", data: ./triplets, steps: 1, rewardRule: ${rule} } } }\n`;
     await writeChats([{ image: 'red.png', answer: ANSWER }]);
     const loose = await check(tapo('containment'));
-    expect(loose.stderr).toMatch(/row "r1": "Red Kite" is rewarded as "Kite"/);
-    expect(loose.exitCode).toBe(2);
+    expect(loose.stdout).toContain('2 triplets, 1 of them also rewarded for the label of their negative');
+    expect(loose.exitCode).toBe(0);
     const strict = await check(tapo('exact'));
     expect(strict.stdout).toContain('tapo: 2 triplets, each rewarded for its label alone; model made later');
   });

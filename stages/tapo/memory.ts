@@ -16,7 +16,8 @@ import { promptText, type QuestionMaker } from './questions.ts';
 import type { ResolvedSettings } from './settings.ts';
 
 export const TAPO_KNOBS: MemoryKnobs = {
-  frozenWeights: 'store the model in bfloat16, or leave out referenceKl',
+  frozenWeights: 'store the model in bfloat16',
+  otherWeights: 'leave out referenceKl',
   trainedWeights: 'train an adapter (adapter: { kind: lora }) or one of lower rank, or fewer parts under trainable',
   images: 'lower maxPixels',
   batch: 'lower microBatchTokens, generationBatch or maxPixels',

@@ -97,6 +97,7 @@ describe('requireMemory()', () => {
     const parts = {
       process: gib,
       frozenWeights: 7 * gib,
+      otherWeights: 0,
       trainedWeights: 40 * gib,
       images: 0,
       batch: 0,

@@ -32,6 +32,8 @@ export interface MemoryEstimate {
   /** Node, onnxruntime, image library, tokenizer. */
   readonly process: number;
   readonly frozenWeights: number;
+  /** Of a second model. */
+  readonly otherWeights: number;
   /** Trained weights, their gradients and moments. */
   readonly trainedWeights: number;
   readonly images: number;
@@ -61,7 +63,8 @@ export function estimateMemory(plan: MemoryPlan): MemoryEstimate {
   const copies = training ? (training.accumulates ? 5 : 4) : 1;
   const parts = {
     process: PROCESS_BYTES + BYTES_PER_TOKEN * config.text.vocabSize,
-    frozenWeights: weights.frozenBytes + (plan.otherWeightBytes ?? 0),
+    frozenWeights: weights.frozenBytes,
+    otherWeights: plan.otherWeightBytes ?? 0,
     trainedWeights: copies * FLOAT * trained,
     images: plan.imageBytes ?? 0,
     // They take turns; what their sessions keep adds up.

@@ -104,6 +104,7 @@ function requireStateMemory(folder: ModelFolder, training: Training): void {
     {
       process: 0,
       frozenWeights: frozenBytes,
+      otherWeights: 0,
       trainedWeights,
       images: 0,
       batch: 0,

@@ -109,6 +109,7 @@ function trainedWeights(base: Checkpoint): ModelWeights {
     {
       process: 0,
       frozenWeights: 0,
+      otherWeights: 0,
       trainedWeights: bytes,
       images: 0,
       batch: 0,

@@ -11,6 +11,7 @@ export type MemoryKnobs = Readonly<Partial<Record<Exclude<Part, 'process'>, stri
 const WORDS = {
   process: 'program and tokenizer',
   frozenWeights: 'frozen weights',
+  otherWeights: 'weights of the reference policy',
   trainedWeights: 'trained weights with gradients and moments',
   images: 'decoded images',
   batch: 'a batch and the activations between layers',
