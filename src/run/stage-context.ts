@@ -48,7 +48,9 @@ export function stageContext(parts: ContextParts): StageContext {
       watch.sign();
       emit({ type: 'stage-warn', stage: name, message });
     },
-    expectMemory: (expectedBytes, parts = {}) => {
+    expectMemory: (bytes, given = {}) => {
+      const expectedBytes = Math.round(bytes);
+      const parts = Object.fromEntries(Object.entries(given).map(([part, own]) => [part, Math.round(own)]));
       watch.sign();
       onExpectedMemory(expectedBytes);
       emit({ type: 'stage-memory', stage: name, expectedBytes, parts });
