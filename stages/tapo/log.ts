@@ -39,7 +39,8 @@ export function describeRun(
     const term = loss[name];
     return term ? [`${name} ${term.coefficient}`] : [];
   });
-  context.log(`terms beside the policy's: ${terms.join(', ') || 'none'}`);
+  const through = loss.negativeBranch === 'trained' ? '; the negative image is trained through' : '';
+  context.log(`terms beside the policy's: ${terms.join(', ') || 'none'}${through}`);
   const used = listSwitches(switches).filter(({ name }) => USED_SWITCHES.has(name));
   context.log(`switches: ${used.map(({ name, value }) => `${name} ${value}`).join(', ')}`);
 }
