@@ -41,11 +41,9 @@ def encoded(chat):
     for message in chat["messages"]:
         content = message["content"].replace("<image>", IMAGE).replace("<|image_pad|>", "<|image_pad|>" * count)
         head = tokenizer(f"<|im_start|>{message['role']}\n")["input_ids"]
-        body = tokenizer(f"{content}<|im_end|>")["input_ids"]
-        tail = tokenizer("\n")["input_ids"]
-        ids += head + body + tail
-        isTarget = message["role"] == "assistant"
-        labels += [IGNORED] * len(head) + (body if isTarget else [IGNORED] * len(body)) + [IGNORED] * len(tail)
+        body = tokenizer(f"{content}<|im_end|>\n")["input_ids"]
+        ids += head + body
+        labels += [IGNORED] * len(head) + (body if message["role"] == "assistant" else [IGNORED] * len(body))
     return ids, labels, pixels
 
 
