@@ -310,6 +310,9 @@ the default; \`set: reference\` under \`sft\`, \`tapo\` and \`eval\` repeats the
 set on their own. A run's record (\`fr1 show --json\`) holds the switches of every stage, predictions hold the rules that they were
 scored by, and tables show them.
 
+\`mended\` means that there is no switch back: a slip by which nobody compares results (rewards computed twice, values logged from
+one micro-batch, a batch that was never generated), or one that trains on wrong inputs without a word.
+
 `;
 
 /** What of the released work is no quirk and is not repeated to the letter, each with what fr1 does. */
