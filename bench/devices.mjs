@@ -22,7 +22,8 @@ import { float32 } from '../dist/src/engine/tensor.js';
 import { openCheckpoint, saveCheckpoint } from '../dist/src/engine/weights/checkpoint.js';
 import { SessionPool } from '../dist/src/pool/pool.js';
 import { sourceOfLease } from '../dist/src/pool/session-source.js';
-import { DEVICE_SIZES, GRID, IMAGE_TOKEN, makeInputs, PATCH_WIDTH, PATCHES, TRAIN_ROWS } from './scenarios.mjs';
+import { imagesOf, requestsOf, rowsOf } from './engine-inputs.mjs';
+import { DEVICE_SIZES, IMAGE_TOKEN, makeInputs, TRAIN_ROWS } from './scenarios.mjs';
 
 const TRAIN_TURNS = 10;
 const ROLLOUT = { prompts: 32, newTokens: 80 };
@@ -69,20 +70,12 @@ async function time(dir) {
   const inputs = JSON.parse(readFileSync(path.join(dir, 'inputs.json'), 'utf8'));
   const bytes = readFileSync(path.join(dir, 'pixels.f32'));
   const pixels = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
-  const perImage = PATCHES * PATCH_WIDTH;
-  const images = inputs.prompts.map((_, i) => ({
-    pixels: pixels.subarray(i * perImage, (i + 1) * perImage),
-    grid: GRID,
-  }));
+  const images = imagesOf(pixels, inputs.prompts.length);
   const model = new TrainingModel(source, config);
   for (const { name } of checkpoint.parameters) checkpoint.readFloat32(name, model.store.tensor(name).data);
   const optimizer = await AdamW.create(source, model.store);
   const gradients = await model.gradientSum();
-  const rows = inputs.prompts.slice(0, inputs.rows).map((prefix, i) => ({
-    prefix,
-    images: [i],
-    branches: [{ ids: inputs.responses[i] }],
-  }));
+  const rows = rowsOf(inputs, inputs.rows);
   const parts = { gradients: [], clip: [], update: [] };
   const losses = [];
   const steps = [];
@@ -108,7 +101,7 @@ async function time(dir) {
   }
   const trained = performance.now();
   const generator = createGenerator(source, config, model.weights);
-  const requests = inputs.prompts.map((ids, i) => ({ inputIds: Int32Array.from(ids), images: [images[i]], seed: i }));
+  const requests = requestsOf(inputs, images, inputs.prompts.length);
   const rollouts = [];
   for (let turn = 0; turn < ROLLOUT_TURNS + 1; turn++) {
     const start = performance.now();

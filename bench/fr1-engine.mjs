@@ -7,6 +7,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { Graph } from '../dist/src/engine/autodiff/graph.js';
+import { PLAIN_SAMPLING } from '../dist/src/engine/generate/plain-sampling.js';
 import { WEIGHTED_NLL } from '../dist/src/engine/loss/weighted-nll.js';
 import { buildBatch } from '../dist/src/engine/models/qwen2_5_vl/batch.js';
 import { parseConfig } from '../dist/src/engine/models/qwen2_5_vl/config.js';
@@ -22,18 +23,8 @@ import { openRuntime } from '../dist/src/engine/session/open-runtime.js';
 import { float32 } from '../dist/src/engine/tensor.js';
 import { openCheckpoint, saveCheckpoint } from '../dist/src/engine/weights/checkpoint.js';
 import { MemoryWeights, ModelWeights } from '../dist/src/engine/weights/model-weights.js';
-import {
-  GRID,
-  IMAGE_TOKEN,
-  LEARNING_RATE,
-  MAX_GRAD_NORM,
-  makeInputs,
-  PATCH_WIDTH,
-  PATCHES,
-  rolloutsOf,
-  SIZES,
-  TRAIN_ROWS,
-} from './scenarios.mjs';
+import { imagesOf, requestsOf, rowsOf, sourceOf } from './engine-inputs.mjs';
+import { IMAGE_TOKEN, LEARNING_RATE, MAX_GRAD_NORM, makeInputs, rolloutsOf, SIZES, TRAIN_ROWS } from './scenarios.mjs';
 
 const INPUTS = 'inputs.json';
 const PIXELS = 'pixels.f32';
@@ -78,11 +69,7 @@ const REQUESTS = {
     inputs = JSON.parse(readFileSync(path.join(dir, INPUTS), 'utf8'));
     const bytes = readFileSync(path.join(dir, PIXELS));
     const pixels = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
-    const perImage = PATCHES * PATCH_WIDTH;
-    images = inputs.prompts.map((_, i) => ({
-      pixels: pixels.subarray(i * perImage, (i + 1) * perImage),
-      grid: GRID,
-    }));
+    images = imagesOf(pixels, inputs.prompts.length);
     if (work === 'train') {
       model = new TrainingModel(source, config);
       for (const { name } of checkpoint.parameters) checkpoint.readFloat32(name, model.store.tensor(name).data);
@@ -114,21 +101,15 @@ const REQUESTS = {
   },
 
   async generate({ prompts, samples, newTokens, greedy = false, topP = 1 }) {
-    const requests = inputs.prompts.slice(0, prompts).map((ids, i) => ({
-      inputIds: Int32Array.from(ids),
-      images: [images[i]],
-      seed: i,
-    }));
+    const requests = requestsOf(inputs, images, prompts);
     const start = performance.now();
     const completions = await generator.generate(
       requests,
       {
+        ...PLAIN_SAMPLING,
         maxNewTokens: newTokens,
         temperature: greedy ? 0 : 1,
         topP,
-        topK: 0,
-        repetitionPenalty: 1,
-        stopTokenIds: [],
         bannedTokenIds: greedy ? [] : [IMAGE_TOKEN],
         samplesPerRequest: samples,
       },
@@ -159,22 +140,11 @@ const REQUESTS = {
 
 async function openSource(threads) {
   runtime = await openRuntime({ threads });
-  source = {
-    provider: 'cpu',
-    session: (key, create) => {
-      const { model: bytes, options } = create();
-      return runtime.createSession(bytes, { ...options, logId: key });
-    },
-  };
+  source = sourceOf(runtime);
 }
 
 function trainBatch() {
-  const rows = inputs.prompts.slice(0, trainRows).map((prefix, i) => ({
-    prefix,
-    images: [i],
-    branches: [{ ids: inputs.responses[i] }],
-  }));
-  return buildBatch(config, rows, images.slice(0, trainRows));
+  return buildBatch(config, rowsOf(inputs, trainRows), images.slice(0, trainRows));
 }
 
 for await (const line of createInterface({ input: process.stdin })) {

@@ -7,6 +7,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { PLAIN_SAMPLING } from '../dist/src/engine/generate/plain-sampling.js';
 import { WEIGHTED_NLL } from '../dist/src/engine/loss/weighted-nll.js';
 import { buildBatch } from '../dist/src/engine/models/qwen2_5_vl/batch.js';
 import { parseConfig } from '../dist/src/engine/models/qwen2_5_vl/config.js';
@@ -18,7 +19,8 @@ import { AdamW } from '../dist/src/engine/optim/adamw.js';
 import { RandomStream } from '../dist/src/engine/random.js';
 import { openRuntime } from '../dist/src/engine/session/open-runtime.js';
 import { float32 } from '../dist/src/engine/tensor.js';
-import { DEVICE_SIZES, GRID, IMAGE_TOKEN, makeInputs, PATCH_WIDTH, PATCHES } from './scenarios.mjs';
+import { imagesOf, requestsOf, rowsOf, sourceOf } from './engine-inputs.mjs';
+import { DEVICE_SIZES, GRID, IMAGE_TOKEN, makeInputs } from './scenarios.mjs';
 
 /** rows: of a micro-batch, of which an update sums `parts`; prompts x samples of newTokens. */
 const CASES = {
@@ -48,13 +50,7 @@ else {
 
 async function measure(name, work) {
   const runtime = await openRuntime({ threads: 2 });
-  const source = {
-    provider: 'cpu',
-    session: (key, create) => {
-      const { model, options } = create();
-      return runtime.createSession(model, { ...options, logId: key });
-    },
-  };
+  const source = sourceOf(runtime);
   // Command line, tokenizer and image library are not there.
   const processBytes = process.memoryUsage.rss();
   const config = parseConfig(DEVICE_SIZES[work.size]);
@@ -63,21 +59,8 @@ async function measure(name, work) {
   initialiseWeights(model.store, config, 1);
   const count = Math.max(rows, readRows, prompts);
   const inputs = makeInputs(new RandomStream(1, 'memory'), count);
-  const perImage = PATCHES * PATCH_WIDTH;
-  const images = inputs.prompts.map((_, i) => ({
-    pixels: inputs.pixels.subarray(i * perImage, (i + 1) * perImage),
-    grid: GRID,
-  }));
-  const batchOf = (size) =>
-    buildBatch(
-      config,
-      inputs.prompts.slice(0, size).map((prefix, i) => ({
-        prefix,
-        images: [i],
-        branches: [{ ids: inputs.responses[i] }],
-      })),
-      images.slice(0, size),
-    );
+  const images = imagesOf(inputs.pixels, count);
+  const batchOf = (size) => buildBatch(config, rowsOf(inputs, size), images.slice(0, size));
   const sizeOf = (batch) => ({
     rows: batch.shape[0],
     tokens: batch.shape[1],
@@ -109,16 +92,10 @@ async function measure(name, work) {
   for (let turn = 0; turn < 2; turn++) {
     if (prompts > 0) {
       await generator.generate(
-        inputs.prompts
-          .slice(0, prompts)
-          .map((ids, i) => ({ inputIds: Int32Array.from(ids), images: [images[i]], seed: i })),
+        requestsOf(inputs, images, prompts),
         {
+          ...PLAIN_SAMPLING,
           maxNewTokens: newTokens,
-          temperature: 1,
-          topP: 1,
-          topK: 0,
-          repetitionPenalty: 1,
-          stopTokenIds: [],
           bannedTokenIds: [IMAGE_TOKEN],
           samplesPerRequest: samples,
         },

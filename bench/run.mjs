@@ -13,6 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { findPython, startFr1, startPyTorch } from './engine-process.mjs';
+import { median } from './median.mjs';
 import { LEARNING_RATE, MAX_GRAD_NORM, rolloutsOf, SIZES, trainFlops, trainRowsOf } from './scenarios.mjs';
 
 /** Side of the matrices whose product gives the peak. */
@@ -235,11 +236,6 @@ function timed(answers) {
 
 function mapValues(record, change) {
   return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, change(value)]));
-}
-
-function median(sorted) {
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
 function largestDifference(a, b) {

@@ -16,6 +16,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { execa } from 'execa';
 import { findPython } from './engine-process.mjs';
+import { median } from './median.mjs';
 import { SIZES } from './scenarios.mjs';
 
 const { values: args } = parseArgs({
@@ -183,9 +184,4 @@ function mustAgree(name, { losses, targets }, own) {
 
 function sorted(runs) {
   return runs.map(({ seconds }) => seconds).sort((a, b) => a - b);
-}
-
-function median(values) {
-  const middle = values.length >> 1;
-  return values.length % 2 === 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }

@@ -1,8 +1,17 @@
-/** Text files of the user: UTF-8, with or without a byte order mark. */
+/** Files of the user: bytes, or text in UTF-8 with or without a byte order mark. */
 import { readFile } from 'node:fs/promises';
 import { Fr1Error } from '../errors/fr1-error.ts';
 
 const LINE_BREAK = 10;
+
+/** @throws DATA_UNREADABLE when the file cannot be read */
+export async function readBytes(file: string): Promise<Uint8Array> {
+  try {
+    return await readFile(file);
+  } catch (cause) {
+    throw new Fr1Error('DATA_UNREADABLE', `cannot read ${file}: ${(cause as Error).message}`, { cause });
+  }
+}
 
 /**
  * The text of a file without its byte order mark.
@@ -10,12 +19,7 @@ const LINE_BREAK = 10;
  * @throws DATA_UNREADABLE when the file cannot be read, or naming its first line that is not UTF-8
  */
 export async function readText(file: string): Promise<string> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await readFile(file);
-  } catch (cause) {
-    throw new Fr1Error('DATA_UNREADABLE', `cannot read ${file}: ${(cause as Error).message}`, { cause });
-  }
+  const bytes = await readBytes(file);
   const text = decoded(bytes);
   if (text !== null) return text;
   throw new Fr1Error('DATA_UNREADABLE', `${file} is no UTF-8 text`, {

@@ -4,8 +4,8 @@
  *
  * @see MathWorks, "MAT-File Format", chapter 1: level 5
  */
-import { readFile } from 'node:fs/promises';
 import { inflateSync } from 'node:zlib';
+import { readBytes } from '../artifacts/read-text.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 
 /** Elements are in MATLAB's order: the first dimension runs fastest. */
@@ -58,12 +58,7 @@ const UTF32 = 18;
  * @throws DATA_UNREADABLE when the file is missing, damaged or of another version
  */
 export async function readMatFile(file: string): Promise<MatFile> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await readFile(file);
-  } catch (cause) {
-    throw new Fr1Error('DATA_UNREADABLE', `cannot read ${file}: ${(cause as Error).message}`, { cause });
-  }
+  const bytes = await readBytes(file);
   try {
     return parseMatFile(bytes);
   } catch (cause) {

@@ -6,6 +6,7 @@ import { fixture } from '../../../test/helpers/fixtures.ts';
 import { bareSource } from '../../../test/helpers/session-source.ts';
 import { temporaryFolder } from '../../../test/helpers/temporary-folder.ts';
 import type { Fr1Error } from '../../errors/fr1-error.ts';
+import { PLAIN_SAMPLING } from '../generate/plain-sampling.ts';
 import type { SamplingOptions } from '../generate/types.ts';
 import { WEIGHTED_NLL } from '../loss/weighted-nll.ts';
 import { buildBatch, type Row } from '../models/qwen2_5_vl/batch.ts';
@@ -104,16 +105,7 @@ describe('a model with an adapter', () => {
     expect(distance(got, want)).toBeLessThan(1e-4);
     expect(distance(without, want)).toBeGreaterThan(1e-2);
 
-    const greedy: SamplingOptions = {
-      maxNewTokens: 12,
-      temperature: 0,
-      topP: 1,
-      topK: 0,
-      repetitionPenalty: 1,
-      stopTokenIds: [],
-      bannedTokenIds: [],
-      samplesPerRequest: 1,
-    };
+    const greedy: SamplingOptions = { ...PLAIN_SAMPLING, maxNewTokens: 12, temperature: 0 };
     const requests = [{ inputIds: Int32Array.from(prefix), images: [image], seed: 1 }];
     const answers = async (weights: typeof beside) => {
       const completions = await createGenerator(bareSource(runtime), config, weights).generate(requests, greedy, {});

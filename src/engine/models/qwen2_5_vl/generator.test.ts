@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fixture } from '../../../../test/helpers/fixtures.ts';
 import { bareSource } from '../../../../test/helpers/session-source.ts';
 import type { Fr1Error } from '../../../errors/fr1-error.ts';
+import { PLAIN_SAMPLING } from '../../generate/plain-sampling.ts';
 import type { Completion, GenerationRequest, ImagePatches, SamplingOptions } from '../../generate/types.ts';
 import { Program } from '../../program.ts';
 import { RandomStream } from '../../random.ts';
@@ -64,16 +65,7 @@ function loaded(name: (typeof CASES)[number]) {
   return { config, checkpoint, requests, greedy, weights };
 }
 
-const GREEDY: SamplingOptions = {
-  maxNewTokens: 16,
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  repetitionPenalty: 1,
-  stopTokenIds: [],
-  bannedTokenIds: [],
-  samplesPerRequest: 1,
-};
+const GREEDY: SamplingOptions = { ...PLAIN_SAMPLING, maxNewTokens: 16, temperature: 0 };
 const SAMPLED: SamplingOptions = { ...GREEDY, temperature: 1 };
 
 let runtime: Runtime;
