@@ -32,7 +32,7 @@ describe('a failure', () => {
 stages:
   bad: { uses: fake-fail }
   slow: { uses: fake-count, with: { steps: 5, stepMs: 40 } }
-  later: { uses: fake-write, with: { text: later } }
+  later: { uses: fake-write, with: { text: later }, needs: [slow] }
   after: { uses: fake-write, needs: [later] }
 `;
 
