@@ -132,10 +132,12 @@ export async function hostileImage(number: number): Promise<Uint8Array> {
 
 async function bomb(stream: RandomStream): Promise<Uint8Array> {
   const side = stream.choice([4400, 5000, 6300, 7000, 12_000, 30_000, 65_535, 2_000_000_000]);
-  switch (stream.integer(3)) {
+  switch (stream.integer(4)) {
     case 0:
       return blankPng(side, stream.choice([1, side]), stream.choice([3, 4]));
-    case 1: {
+    case 1:
+      return overstatedJpeg(Math.min(side, 65_535), stream.integer(2) === 1);
+    case 2: {
       const laughs = Array.from({ length: 9 }, (_, i) => `<!ENTITY l${i + 1} "${`&l${i};`.repeat(10)}">`).join('');
       return new TextEncoder().encode(
         `<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY l0 "ha">${laughs}]><svg xmlns="http://www.w3.org/2000/svg" width="${side}" height="${side}"><text>&l9;</text></svg>`,
@@ -164,6 +166,17 @@ async function blankPng(width: number, height: number, channels: 3 | 4): Promise
     pngChunk('IDAT', deflateSync(Buffer.alloc(1_000_000))),
     pngChunk('IEND', Buffer.alloc(0)),
   ]);
+}
+
+/** A small JPEG that says it is larger; of a progressive one, decoders keep the coefficients of all that it says. */
+async function overstatedJpeg(side: number, progressive: boolean): Promise<Uint8Array> {
+  const bytes = await sharp({ create: { width: 64, height: 64, channels: 3, background: 'white' } })
+    .jpeg({ progressive })
+    .toBuffer();
+  const frame = bytes.indexOf(Buffer.from([0xff, progressive ? 0xc2 : 0xc0]));
+  bytes.writeUInt16BE(side, frame + 5);
+  bytes.writeUInt16BE(side, frame + 7);
+  return bytes;
 }
 
 function pngChunk(type: string, data: Buffer): Buffer {

@@ -1,7 +1,7 @@
 /** Reads hostile files as the engine does and says what is wrong with its answer; shared by the short and the long test. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadImage, MAX_IMAGE_PIXELS } from '../../src/engine/image/load-image.ts';
+import { loadImage, MAX_FULL_SIZE_PIXELS } from '../../src/engine/image/load-image.ts';
 import { openSafetensors } from '../../src/engine/weights/safetensors.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { hostileImage, hostileSafetensors, MemoryWatch } from './hostile-files.ts';
@@ -63,7 +63,7 @@ export function readHostileSafetensors(count: number, folder: string): Promise<H
 export function readHostileImages(count: number): Promise<HostileReport> {
   return readAll(count, async (number) => {
     const { width, height, data } = await loadImage(await hostileImage(number));
-    if (width < 1 || height < 1 || data.length !== width * height * 3 || width * height > MAX_IMAGE_PIXELS) {
+    if (width < 1 || height < 1 || data.length !== width * height * 3 || width * height > MAX_FULL_SIZE_PIXELS) {
       throw new Error(`${width} x ${height} pixels with ${data.length} values`);
     }
   });

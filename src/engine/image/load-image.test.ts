@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { crc32 } from 'node:zlib';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadImage } from './load-image.ts';
+import { imageSize, loadImage, type RgbImage } from './load-image.ts';
 
 const fixture = (name: string) => fileURLToPath(new URL(`../../../test/fixtures/image_files/${name}`, import.meta.url));
 
@@ -59,11 +60,65 @@ describe('loadImage()', () => {
     await expect(loadImage(Buffer.from('x'), 'row 7')).rejects.toThrow(/^row 7 cannot be read/);
   });
 
-  it('refuses an image of too many pixels before decoding it', async () => {
-    const bomb = readFileSync(fixture('grey.png'));
-    bomb.writeUInt32BE(20_000, 16); // width and height of the IHDR chunk, then its checksum
-    bomb.writeUInt32BE(10_000, 20);
-    bomb.writeUInt32BE(crc32(bomb.subarray(12, 29)), 29);
-    await expect(loadImage(bomb)).rejects.toThrow(/pixel limit/);
+  describe('with more than 40 million pixels', () => {
+    const WIDTH = 8001;
+    const HEIGHT = 5200;
+    const DRAWING = '<svg xmlns="http://www.w3.org/2000/svg" width="7000" height="7000"/>';
+    /** Black with a white right half. */
+    const halves = () =>
+      sharp({ create: { width: 4001, height: HEIGHT, channels: 3, background: 'black' } }).extend({
+        right: WIDTH - 4001,
+        background: 'white',
+      });
+    const at = ({ width, data }: RgbImage, x: number, y: number) => [...data.subarray(3 * (y * width + x)).slice(0, 3)];
+
+    it.each(['jpeg', 'png', 'webp', 'tiff'] as const)('reads %s at half its size', async (format) => {
+      const path = join(folder, `large.${format}`);
+      await halves().toFormat(format).toFile(path);
+      expect(await imageSize(path)).toEqual({ width: 4000, height: 2600 });
+      const image = await loadImage(path);
+      expect([image.width, image.height]).toEqual([4000, 2600]);
+      expect([at(image, 100, 2000), at(image, 3900, 10)]).toEqual([
+        [0, 0, 0],
+        [255, 255, 255],
+      ]);
+    });
+
+    it('turns it as its EXIF data say', async () => {
+      const turned = await halves().withMetadata({ orientation: 6 }).jpeg().toBuffer();
+      const image = await loadImage(turned);
+      expect([image.width, image.height]).toEqual([2600, 4000]);
+      expect([at(image, 10, 100), at(image, 10, 3900)]).toEqual([
+        [0, 0, 0],
+        [255, 255, 255],
+      ]);
+    });
+
+    it.each([
+      [
+        'a PNG of 1,600 million',
+        () => overstatedPng(40_000, 0),
+        /40000 x 40000 pixels are more than the 268\.4 million/,
+      ],
+      ['an interlaced PNG', () => overstatedPng(12_000, 1), /more than the 110\.0 million that fit into memory/],
+      ['a drawing', () => Buffer.from(DRAWING), /more than the 20\.0 million .* \(svg\)/],
+    ])('refuses %s before decoding it, and says what to do', async (_, bytes, reason) => {
+      await expect(loadImage(bytes())).rejects.toMatchObject({
+        code: 'IMAGE_UNREADABLE',
+        message: expect.stringMatching(reason),
+        hint: expect.stringContaining('resize'),
+      });
+    });
   });
+
+  /** Width, height and interlacing of the IHDR chunk, then its checksum; colours instead of grey. */
+  function overstatedPng(side: number, interlaced: 0 | 1): Buffer {
+    const png = readFileSync(fixture('grey.png'));
+    png.writeUInt32BE(side, 16);
+    png.writeUInt32BE(side, 20);
+    png[25] = 2;
+    png[28] = interlaced;
+    png.writeUInt32BE(crc32(png.subarray(12, 29)), 29);
+    return png;
+  }
 });

@@ -1,10 +1,11 @@
 /**
  * Image files to 8-bit RGB, as Pillow's `exif_transpose` and `convert('RGB')` give it: EXIF orientation is applied, alpha
  * is dropped (not composited), embedded colour profiles are not applied, CMYK is converted by ink coverage, and only the
- * first frame of an animation is read. Departure: 16-bit grey is scaled to 8 bits, where Pillow clips it to white.
+ * first frame of an animation is read. Departures: 16-bit grey is scaled to 8 bits, where Pillow clips it to white; images
+ * of more than 40 million pixels are read at a half, a quarter or an eighth of their size.
  */
 import { readFile } from 'node:fs/promises';
-import type { Sharp } from 'sharp';
+import type { Metadata, Sharp } from 'sharp';
 import { Fr1Error } from '../../errors/fr1-error.ts';
 
 /** Interleaved rows: `data[(y * width + x) * 3 + channel]`. */
@@ -14,10 +15,15 @@ export interface RgbImage {
   readonly data: Uint8Array;
 }
 
-/** Most pixels of an image, against decompression bombs: decoding the worst takes less than 500 MB. Pillow allows 179 M. */
-export const MAX_IMAGE_PIXELS = 40_000_000;
+/** Most pixels that are decoded as they are: with 8 bits of three colours and a turned copy, 240 MB. */
+export const MAX_FULL_SIZE_PIXELS = 40_000_000;
 /** Inks are converted, and drawings made, in memory, so half as many pixels fit. */
-const MAX_PIXELS_IN_MEMORY = MAX_IMAGE_PIXELS / 2;
+const MAX_PIXELS_IN_MEMORY = MAX_FULL_SIZE_PIXELS / 2;
+/** Most pixels of a file, whatever it holds: those of a square whose sides have 14 bits. Pillow allows 179 million. */
+const MAX_FILE_PIXELS = 16_383 ** 2;
+/** Most that a decoder may hold of an image that it cannot read in passing; with the smaller image less than 500 MB. */
+const MAX_DECODER_BYTES = 330e6;
+const REDUCTIONS = [2, 4, 8] as const;
 
 /**
  * Decodes a file, or its bytes.
@@ -32,10 +38,10 @@ export function loadImage(source: string | Uint8Array, name?: string): Promise<R
 /**
  * The size that decoding would give, from the header of a file alone.
  *
- * @throws IMAGE_UNREADABLE naming the image, when it is missing or of an unknown format
+ * @throws IMAGE_UNREADABLE naming the image, when it is missing, too large or of an unknown format
  */
-export function imageSize(file: string): Promise<Pick<RgbImage, 'width' | 'height'>> {
-  return readImage(file, undefined, async (bytes) => (await (await openImage(bytes)).metadata()).autoOrient);
+export function imageSize(file: string): Promise<Size> {
+  return readImage(file, undefined, async (bytes) => decodedSize(await (await openImage(bytes)).metadata()).size);
 }
 
 async function readImage<T>(
@@ -50,7 +56,10 @@ async function readImage<T>(
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
     throw new Fr1Error('IMAGE_UNREADABLE', `${label} cannot be read as an image: ${reason}`, {
-      hint: 'replace the file or remove its row; PNG, JPEG, WebP, GIF, TIFF, AVIF and SVG are read, up to 40 million pixels',
+      hint:
+        cause instanceof TooLarge
+          ? 'make the image smaller (`magick IN -resize 50% OUT.jpg`) or remove its row'
+          : 'replace the file or remove its row; PNG, JPEG, WebP, GIF, TIFF, AVIF and SVG are read',
       cause,
     });
   }
@@ -58,17 +67,75 @@ async function readImage<T>(
 
 async function decode(bytes: Uint8Array): Promise<RgbImage> {
   const image = await openImage(bytes);
-  const { space, format, width, height } = await image.metadata();
-  const most = space === 'cmyk' || format === 'svg' ? MAX_PIXELS_IN_MEMORY : MAX_IMAGE_PIXELS;
-  if (width * height > most) throw new Error(`${width} x ${height} pixels are more than ${most.toLocaleString('en')}`);
-  if (space === 'cmyk')
-    return fromInks(await rawPixels(image.autoOrient().pipelineColourspace('cmyk').toColourspace('cmyk'), 4));
-  return rawPixels(image.autoOrient().removeAlpha().toColourspace('srgb'), 3);
+  const metadata = await image.metadata();
+  const { size, isReduced } = decodedSize(metadata);
+  image.autoOrient();
+  if (isReduced) image.resize({ ...size, fit: 'fill' });
+  if (metadata.space === 'cmyk')
+    return fromInks(await rawPixels(image.pipelineColourspace('cmyk').toColourspace('cmyk'), 4));
+  return rawPixels(image.removeAlpha().toColourspace('srgb'), 3);
+}
+
+class TooLarge extends Error {}
+
+interface Size {
+  readonly width: number;
+  readonly height: number;
+}
+
+/** @throws TooLarge when even the reduced image would take more memory to read than an image may */
+function decodedSize(metadata: Metadata): { readonly size: Size; readonly isReduced: boolean } {
+  const { format, space, autoOrient } = metadata;
+  const { width, height } = autoOrient;
+  const pixels = width * height;
+  const most = space === 'cmyk' || format === 'svg' ? MAX_PIXELS_IN_MEMORY : MAX_FULL_SIZE_PIXELS;
+  if (pixels <= most) return { size: autoOrient, isReduced: false };
+  const tooLarge = (why: string) => new TooLarge(`${width} x ${height} pixels are more than ${why}`);
+  if (pixels > MAX_FILE_PIXELS) throw tooLarge(`the ${millions(MAX_FILE_PIXELS)} that any image may have`);
+  const held = decoderBytesPerPixel(metadata);
+  if (held === null) throw tooLarge(`the ${millions(most)} up to which images of this format (${format}) are read`);
+  if (pixels * held > MAX_DECODER_BYTES) {
+    throw tooLarge(
+      `the ${millions(MAX_DECODER_BYTES / held)} that fit into memory for an image that is stored like this one`,
+    );
+  }
+  const reduction = REDUCTIONS.find((by) => (pixels / by ** 2) * bytesPerSample(metadata) <= most) ?? 8;
+  return {
+    size: { width: Math.max(1, Math.floor(width / reduction)), height: Math.max(1, Math.floor(height / reduction)) },
+    isReduced: true,
+  };
+}
+
+/** What a decoder holds of the whole image while it gives a smaller one; null for formats that it cannot make smaller. */
+function decoderBytesPerPixel(metadata: Metadata): number | null {
+  const { format, isProgressive, chromaSubsampling, channels } = metadata;
+  const samples = channels * bytesPerSample(metadata);
+  switch (format) {
+    case 'jpeg': // Coefficients of 16 bits, where they come in several passes over the image.
+      return isProgressive ? 2 * (chromaSubsampling === '4:2:0' ? 1.5 : channels) : 0;
+    case 'png': // Interlaced.
+      return isProgressive ? samples : 0;
+    case 'webp': // Four channels where nothing is lost, which the header does not tell.
+      return 4;
+    case 'tiff': // A strip may be the whole image.
+      return samples;
+    default:
+      return null;
+  }
+}
+
+function bytesPerSample({ bitsPerSample = 8 }: Metadata): number {
+  return Math.ceil(bitsPerSample / 8);
+}
+
+/** `40.0 million`. */
+function millions(count: number): string {
+  return `${(count / 1e6).toFixed(1)} million`;
 }
 
 async function openImage(bytes: Uint8Array): Promise<Sharp> {
   const { default: sharp } = await import('sharp');
-  return sharp(bytes, { limitInputPixels: MAX_IMAGE_PIXELS, failOn: 'truncated', ignoreIcc: true });
+  return sharp(bytes, { limitInputPixels: false, failOn: 'truncated', ignoreIcc: true });
 }
 
 async function rawPixels(image: Sharp, channels: number): Promise<RgbImage> {
