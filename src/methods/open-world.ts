@@ -28,8 +28,8 @@ export interface OpenWorldItem {
 export interface OpenWorldScore {
   /** As written, stripped; `''` for an empty answer, null without answer tags. */
   readonly answer: string | null;
-  /** What is compared with the label: the answer, or what the fall-back chose. */
-  readonly comparedText: string;
+  /** What is compared with the label: the answer, or what the fall-back chose; null where that is nothing. */
+  readonly comparedText: string | null;
   readonly standardWord: string;
   /** The compared text contains the label; the published metric when the fall-back is the whole output. */
   readonly correct: boolean;
@@ -40,14 +40,14 @@ export interface OpenWorldScore {
 /** Scores one open-world item by text inclusion. */
 export function scoreOpenWorld(item: OpenWorldItem, settings: OpenWorldSettings): OpenWorldScore {
   const answer = answerSpan(item.output);
-  const comparedText = answer || (settings.fallback === 'whole-output' ? item.output : '');
+  const comparedText = answer || (settings.fallback === 'whole-output' ? item.output : null);
   const standardWord = standardWordOf(item.standardFrom);
   const label = comparableLabel(item.label, standardWord, settings.emptyCarLabel);
   return {
     answer,
     comparedText,
     standardWord,
-    correct: (settings.fallback === 'whole-output' || !!answer) && lower(comparedText).includes(label),
+    correct: comparedText !== null && lower(comparedText).includes(label),
     strictlyCorrect: !!answer && isSingleAnswer(answer) && lower(answer).includes(label),
   };
 }

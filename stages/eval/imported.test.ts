@@ -199,8 +199,10 @@ describe('eval of given answers', () => {
     expect(problems.map(({ pointer }) => pointer)).toEqual(['/optionOrder', '/temperature']);
   });
 
-  it('adds relative similarities to open answers', async () => {
-    const answers = ['<answer>Robin</answer>', '<answer>Wren</answer>', '<think>Robin</think>'];
+  const similarity = { hub: 'toy', revision: 'main' };
+
+  /** Open-world results about the label Robin, as folders of lists and results. */
+  async function aboutRobin(answers: readonly string[]) {
     const cases = answers.map((model_output, id) => ({
       id,
       mode: 'open' as const,
@@ -212,21 +214,39 @@ describe('eval of given answers', () => {
     }));
     const { outputs, lists, results } = await referenceFolders(cases);
     rmSync(path.join(results, 'Fine-R1-3B_bird_seen_closed.json'));
-    const vectors: Record<string, Float32Array> = {
-      Robin: Float32Array.of(1, 0),
-      pet: Float32Array.of(0.6, 0.8),
-      Wren: Float32Array.of(0.8, 0.6),
-    };
-    const embedder: typeof openTextEmbedder = async () => ({
+    return { outputs, lists };
+  }
+
+  /** Unknown texts have nothing in common with Robin, [1, 0]. */
+  function embedderOf(vectors: Record<string, readonly [number, number]>): typeof openTextEmbedder {
+    return async () => ({
       name: 'toy@1',
-      embed: async (texts) => texts.map((text) => vectors[text] ?? Float32Array.of(0, 1)),
+      embed: async (texts) => texts.map((text) => Float32Array.from(vectors[text] ?? [0, 1])),
       async [Symbol.asyncDispose]() {},
     });
-    const similarity = { hub: 'toy', revision: 'main' };
-    const { rows, metrics, info } = await score({ outputs, lists, similarity }, embedder);
+  }
+
+  it('adds relative similarities to open answers', async () => {
+    const folders = await aboutRobin(['<answer>Robin</answer>', '<answer>Wren</answer>', '<think>Robin</think>']);
+    const embedder = embedderOf({ Robin: [1, 0], pet: [0.6, 0.8], Wren: [0.8, 0.6] });
+    const { rows, metrics, info } = await score({ ...folders, similarity }, embedder);
     expect(rows.map((row) => row.similarity)).toEqual([1, expect.closeTo(0.5, 6), 0]);
     expect(metrics['similarity']!.value).toBeCloseTo(0.5, 6);
     expect(info.rules.similarity).toBe('toy@1');
+  });
+
+  it('gives no answer a similarity of 0, or embeds the whole output, empty or not, as the released evaluation', async () => {
+    const folders = await aboutRobin(['', '<answer> </answer>', 'no tags']);
+    const embedder = embedderOf({
+      Robin: [1, 0],
+      '': [0.6, 0.8],
+      'no tags': [0.8, 0.6],
+      '<answer> </answer>': [0.28, 0.96],
+    });
+    const similarities = async (set: EvalOptions['set']) =>
+      (await score({ ...folders, similarity, set }, embedder)).rows.map((row) => row.similarity);
+    expect(await similarities('reference')).toEqual([0.6, 0.28, 0.8].map((value) => expect.closeTo(value, 6)));
+    expect(await similarities('sound')).toEqual([0, 0, 0]);
   });
 });
 

@@ -49,7 +49,7 @@ export interface EvalOptions {
    */
   optionSeed: number;
   /**
-   * What open-world scoring searches for the label when an output has no answer: nothing, or the whole output with its thought. By default that of the set: sound none, reference whole-output.
+   * What open-world scoring searches for the label, and `similarity` compares with it, when an output has no answer: nothing (a similarity of 0), or the whole output with its thought, empty or not. By default that of the set: sound none, reference whole-output.
    */
   openFallback?: 'none' | 'whole-output';
   /**

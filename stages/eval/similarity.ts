@@ -5,7 +5,8 @@ import { relativeSimilarity } from '../../src/methods/open-world.ts';
 
 /** What is compared in one row. */
 export interface ComparedTexts {
-  readonly text: string;
+  /** null where there is nothing to compare. An empty text is embedded like any other, as in the released evaluation. */
+  readonly text: string | null;
   readonly label: string;
   readonly standardWord: string;
 }
@@ -13,9 +14,9 @@ export interface ComparedTexts {
 const TEXTS_AT_ONCE = 64;
 
 /**
- * Adds `similarity` to the rows that have texts to compare. An answer without text has similarity 0.
+ * Adds `similarity` to the open-world rows: 0 where there is no text to compare with the label.
  *
- * @param textsOf null for rows that have none
+ * @param textsOf null for rows of the closed world
  */
 export async function withSimilarities(
   rows: readonly SplitPrediction[],
@@ -25,7 +26,9 @@ export async function withSimilarities(
   onProgress: (done: number, total: number) => void,
 ): Promise<SplitPrediction[]> {
   const compared = rows.map((_, index) => textsOf(index));
-  const texts = [...new Set(compared.flatMap((row) => (row ? [row.text, row.label, row.standardWord] : [])))];
+  const texts = [
+    ...new Set(compared.flatMap((row) => (row?.text == null ? [] : [row.text, row.label, row.standardWord]))),
+  ];
   const vectors = new Map<string, Float32Array>();
   // Texts of similar length pad each other little.
   texts.sort((a, b) => a.length - b.length);
@@ -44,7 +47,7 @@ export async function withSimilarities(
     rows.map(async (row, index) => {
       const texts = compared[index];
       if (!texts) return row;
-      if (texts.text === '') return { ...row, similarity: 0 };
+      if (texts.text === null) return { ...row, similarity: 0 };
       return { ...row, similarity: await relativeSimilarity(texts.text, texts.label, texts.standardWord, cosine) };
     }),
   );
