@@ -183,10 +183,11 @@ export const DIVERGENCES = {
   },
   Q19: {
     quirk: 'A draw without any informative group is kept whole.',
-    here: 'It is dropped.',
+    here: 'It is dropped. A draw has as many questions as in the scripts with their presets (`questionsPerDraw`).',
     treatment: 'switch',
     switches: ['whenNoneInformative'],
     tests: [
+      [RECIPE, 'Q19: decides draw by draw what becomes of one without an informative group'],
       [
         'src/methods/group-filter.test.ts',
         'drops everything when no group is informative, and keeps everything as the reference does',
@@ -195,7 +196,7 @@ export const DIVERGENCES = {
   },
   Q20: {
     quirk: 'Informative groups beyond the number of a step are thrown away.',
-    here: 'The same, but later draws take only as many questions as are likely missing.',
+    here: 'The same, but later draws take only as many questions as are likely missing, unless `questionsPerDraw` fixes their number as in the presets of the scripts.',
     treatment: 'kept',
   },
   Q21: {

@@ -31,6 +31,8 @@ export interface TapoSettings {
   readonly negativeEntropy: number | null;
   readonly referenceKl: DivergenceTerm | null;
   readonly groupsPerStep: number;
+  /** null: as many as a step needs, and then as are likely missing. */
+  readonly questionsPerDraw: number | null;
   readonly rollouts: number;
   readonly updatesPerStep: number;
   readonly temperature: number;
@@ -59,6 +61,7 @@ const TAPO: TapoSettings = {
   negativeEntropy: null,
   referenceKl: null,
   groupsPerStep: 16,
+  questionsPerDraw: null,
   rollouts: 5,
   updatesPerStep: 1,
   temperature: 1,
@@ -71,7 +74,7 @@ const TAPO: TapoSettings = {
   maxPixels: null,
 };
 
-/** Both of Fine-R1's scripts; they differ in rows per step and passes. */
+/** Both of Fine-R1's scripts; they differ in rows per step and draw, and in passes. */
 const FINE_R1: TapoSettings = {
   ...TAPO,
   negativeEntropy: 0.03,
@@ -91,8 +94,8 @@ const DAPO: TapoSettings = {
 
 export const TAPO_PRESETS = {
   tapo: TAPO,
-  'fine-r1-3b': { ...FINE_R1, groupsPerStep: 384, epochs: 10 },
-  'fine-r1-7b': { ...FINE_R1, groupsPerStep: 192, epochs: 5 },
+  'fine-r1-3b': { ...FINE_R1, groupsPerStep: 384, questionsPerDraw: 128, epochs: 10 },
+  'fine-r1-7b': { ...FINE_R1, groupsPerStep: 192, questionsPerDraw: 64, epochs: 5 },
   /** @see Yu et al. 2025, arXiv:2503.14476 */
   dapo: DAPO,
   /** Every group, one clip, a mean per answer, and a divergence from the first policy. @see Shao et al. 2024, arXiv:2402.03300 */

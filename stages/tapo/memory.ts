@@ -58,6 +58,7 @@ export async function tapoPlan(
   const batches = tapoBatches({
     prompt,
     groupsPerStep,
+    ...(settings.questionsPerDraw !== null && { questionsPerDraw: settings.questionsPerDraw }),
     updatesPerStep: settings.updatesPerStep,
     views: hasPositive ? 2 : 1,
     answersPerView: hasPositive ? rollouts : (options.groupSize ?? 2 * rollouts),

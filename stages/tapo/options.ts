@@ -38,6 +38,10 @@ export interface TapoOptions {
    */
   groupSize?: number;
   /**
+   * Questions of one draw, at most groupsPerStep. By preset: fine-r1-3b 128, fine-r1-7b 64, else at first as many as a step needs and then as many as are likely missing.
+   */
+  questionsPerDraw?: number;
+  /**
    * Draws of questions in a step, as long as informative groups are missing. Then the step trains on the groups that it has, and is skipped where it has none.
    */
   maxDraws: number;
@@ -300,7 +304,7 @@ export interface TapoOptions {
    */
   set: 'sound' | 'reference';
   /**
-   * What becomes of a draw without a group that has both right and wrong answers. By default that of the set: sound drop, reference keep-all.
+   * What becomes of a draw (see `questionsPerDraw`) in which no group has both right and wrong answers. By default that of the set: sound drop, reference keep-all.
    */
   whenNoneInformative?: 'drop' | 'keep-all';
   /**

@@ -99,6 +99,7 @@ export async function runTapo(context: StageContext<TapoOptions>): Promise<Stage
           bannedTokenIds: processor.bannedTokens,
         },
         sharedNoise: switches.rolloutSeeds === 'shared',
+        ...(settings.questionsPerDraw !== null && { questionsPerDraw: settings.questionsPerDraw }),
         maxDraws: options.maxDraws,
         updatesPerStep: settings.updatesPerStep,
         passes: options.passes,

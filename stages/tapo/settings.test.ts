@@ -11,6 +11,7 @@ describe('resolveSettings()', () => {
   it('takes the values of the released scripts', () => {
     expect(resolve({ preset: 'fine-r1-3b' })).toMatchObject({
       groupsPerStep: 384,
+      questionsPerDraw: 128,
       rollouts: 5,
       updatesPerStep: 3,
       topP: 0.99,
@@ -31,7 +32,11 @@ describe('resolveSettings()', () => {
         ownEntropy: { coefficient: 0.03 },
       },
     });
-    expect(resolve({ preset: 'fine-r1-7b' })).toMatchObject({ groupsPerStep: 192, length: { epochs: 5 } });
+    expect(resolve({ preset: 'fine-r1-7b' })).toMatchObject({
+      groupsPerStep: 192,
+      questionsPerDraw: 64,
+      length: { epochs: 5 },
+    });
   });
 
   it('lets each option win over the preset', () => {

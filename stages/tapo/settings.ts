@@ -51,6 +51,7 @@ export function resolveSettings(options: TapoOptions): ResolvedSettings {
     filter,
     lossAveraging: given('lossAveraging'),
     groupsPerStep: given('groupsPerStep'),
+    questionsPerDraw: given('questionsPerDraw'),
     rollouts: given('rollouts'),
     updatesPerStep: given('updatesPerStep'),
     temperature: given('temperature'),

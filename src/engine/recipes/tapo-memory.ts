@@ -8,6 +8,8 @@ export interface TapoSize {
   /** The longest prompt. */
   readonly prompt: GenerationSize['prompt'];
   readonly groupsPerStep: number;
+  /** Those of a step where it is not given. */
+  readonly questionsPerDraw?: number;
   readonly updatesPerStep: number;
   /** Prompts of a group that are answered: one, or two with a positive image. */
   readonly views: 1 | 2;
@@ -43,7 +45,7 @@ export function tapoBatches(size: TapoSize): Pick<MemoryPlan, 'training' | 'logP
     ...(logProbs && { logProbs }),
     generation: {
       prompt: size.prompt,
-      prompts: groupsPerStep * views,
+      prompts: Math.min(groupsPerStep, size.questionsPerDraw ?? groupsPerStep) * views,
       samplesPerPrompt: answersPerView,
       maxNewTokens: size.answerTokens,
       limits: { maxBatch: size.generationBatch },

@@ -6,7 +6,7 @@ import { fixture } from '../../../test/helpers/fixtures.ts';
 import { bareSource } from '../../../test/helpers/session-source.ts';
 import { temporaryFolder } from '../../../test/helpers/temporary-folder.ts';
 import { groupNormalisedAdvantages } from '../../methods/advantages.ts';
-import { informativeGroups } from '../../methods/group-filter.ts';
+import { DEFAULT_GROUP_FILTER, informativeGroups } from '../../methods/group-filter.ts';
 import { keptTokens } from '../../methods/tapo-loss.ts';
 import { PLAIN_SAMPLING } from '../generate/plain-sampling.ts';
 import type { ImagePatches } from '../generate/types.ts';
@@ -318,6 +318,26 @@ describe('trainTapo()', () => {
     const fresh = new TrainingModel(bareSource(runtime), config);
     initialiseWeights(fresh.store, config, 3);
     expect(weights).toEqual(fresh.store.flat);
+  });
+
+  it('Q19: decides draw by draw what becomes of one without an informative group', async () => {
+    // By draws of two: nothing to learn, then one group of two, then both.
+    const accuracies = [1, 1, 0.5, 1, 0.5, 0.5, 1, 0.5];
+    const stepWith = async (whenNoneInformative: 'drop' | 'keep-all', questionsPerDraw?: number) => {
+      let drawn = 0;
+      const informative = ({ length }: readonly number[]) => {
+        const own = accuracies.slice(drawn, (drawn += length));
+        return informativeGroups(own, { ...DEFAULT_GROUP_FILTER, whenNoneInformative });
+      };
+      const changes = { totalSteps: 1, maxDraws: 3, ...(questionsPerDraw && { questionsPerDraw }) };
+      const { reports } = await train(changes, taskOf({ informative }));
+      return { drawn: reports[0]!.drawn.length, kept: reports[0]!.keptGroups };
+    };
+    expect(await stepWith('drop', 2)).toEqual({ drawn: 6, kept: 3 });
+    expect(await stepWith('keep-all', 2)).toEqual({ drawn: 6, kept: 4 });
+    // In a draw of four one group teaches, so that there is nothing to keep for want of better.
+    expect(await stepWith('keep-all')).toEqual({ drawn: 8, kept: 4 });
+    expect(await stepWith('drop')).toEqual({ drawn: 8, kept: 4 });
   });
 
   it('draws again until the step has its groups, and shows every question once a pass', async () => {

@@ -19,7 +19,8 @@
  *        whatever is computed at once)
  *   Q18  at most `maxDraws` draws a step; then the step trains on what was kept, or is skipped with a warning
  *   Q19  what happens to a draw without any informative group is the caller's `informative`
- *   Q20  later draws of a step take only as many questions as are likely missing; a surplus is dropped as in the code
+ *   Q20  later draws of a step take only as many questions as are likely missing, unless `questionsPerDraw` is given as in the
+ *        code; a surplus is dropped as there
  *   Q21  every request has noise of its own (`sharedNoise` repeats the code)
  *   Q22  without a positive image the group is 2n answers about the anchor, with no other halving
  *   Q23  inputs are built for each image on its own, so grids may differ
@@ -135,6 +136,8 @@ export interface TapoOptions {
   readonly groupSize?: number;
   readonly sampling: Omit<SamplingOptions, 'samplesPerRequest'>;
   readonly sharedNoise: boolean;
+  /** Questions of every draw; at first those of a step and then as many as are likely missing, where it is not given. */
+  readonly questionsPerDraw?: number;
   readonly maxDraws: number;
   readonly updatesPerStep: number;
   /** Times that a step goes over its groups, with `updatesPerStep` updates each. @default 1 */
@@ -366,16 +369,14 @@ async function rollOut<Q extends Question>(
   { step, draws: firstPlace }: { readonly step: number; readonly draws: number },
   say: (activity: string) => void,
 ): Promise<{ drawn: Group<Q>[]; kept: Group<Q>[]; draws: number }> {
-  const { groupsPerStep } = options;
+  const { groupsPerStep, questionsPerDraw } = options;
   const drawn: Group<Q>[] = [];
   const kept: Group<Q>[] = [];
   let place = firstPlace;
   for (let draw = 0; draw < options.maxDraws && kept.length < groupsPerStep; draw++) {
     const missing = groupsPerStep - kept.length;
-    const count =
-      draw === 0
-        ? groupsPerStep
-        : Math.min(groupsPerStep, Math.ceil((missing * drawn.length) / Math.max(1, kept.length)));
+    const likely = draw === 0 ? groupsPerStep : Math.ceil((missing * drawn.length) / Math.max(1, kept.length));
+    const count = Math.min(groupsPerStep, questionsPerDraw ?? likely);
     const places = Array.from({ length: count }, (_, i) => place + i);
     place += count;
     const groups = await answer(generator, task, options, order, step, places, (done, total) =>
