@@ -25,4 +25,12 @@ describe('checkAdapter()', () => {
     expect(check({ kind: 'lora', targetModules: '(' })).toThrow('no regular expression');
     expect(check({ kind: 'continue' })).toThrow('has no adapter');
   });
+
+  it.each([
+    [['q_proj', 'attention'], '/adapter/targetModules/1'],
+    ['.*nothing.*', '/adapter/targetModules'],
+    ['(', '/adapter/targetModules'],
+  ])('points to the name or pattern at fault in %j', (targetModules, pointer) => {
+    expect(check({ kind: 'lora', targetModules })).toThrow(expect.objectContaining({ pointer }));
+  });
 });

@@ -9,7 +9,7 @@ import { loadTree } from './extends.ts';
 import { documentChecker } from './option-schema.ts';
 import { applyOverrides } from './overrides.ts';
 import { readEnv } from './read-env.ts';
-import { readOptions } from './read-options.ts';
+import { optionPosition, readOptions } from './read-options.ts';
 import { readOutputs } from './read-outputs.ts';
 import { readSource } from './read-source.ts';
 import { readExpectations, readNeeds, readResources, readRetry, readTimeout, StageNames } from './read-stage.ts';
@@ -129,6 +129,7 @@ function readStage({ entry, definition, cell }: ResolvedStage, surroundings: Sta
     ...(timeoutMs !== undefined && { timeoutMs }),
     ...(resources && { resources }),
     position: entry.keyAt,
+    positionOf: (pointer: string) => optionPosition(entry, pointer),
   };
   if (definition === null) return [];
   const matrix = cell && Object.fromEntries([...cell.values].map(([axis, value]) => [axis, toValue(value)]));

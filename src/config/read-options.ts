@@ -76,6 +76,17 @@ export function readOptions(
   return { options, inputs: inputs.sort((a, b) => (a.pointer < b.pointer ? -1 : 1)) };
 }
 
+/** Where the option at a JSON pointer was written; of one that was not, the key of what would hold it. */
+export function optionPosition(stage: MapEntry, pointer: string): SourcePosition {
+  const given = entryOf(stage.value, 'with');
+  return given === undefined ? stage.keyAt : positionIn(given.value, pointer, given.keyAt);
+}
+
+function positionIn(root: TreeNode, pointer: string, rootKeyAt: SourcePosition): SourcePosition {
+  const { node, keyAt, exact } = locate(root, pointer, rootKeyAt);
+  return exact && pointer !== '' ? node.at : (keyAt ?? node.at);
+}
+
 /** `value` has passed the keyword `artifact`: it is a reference or a text. */
 function artifactAt(
   value: unknown,
@@ -132,8 +143,7 @@ function optionConflicts(
   { root, rootKeyAt, prefix }: OptionText,
 ): Fr1Error[] {
   return (definition.validate?.(options) ?? []).map(({ pointer, message, hint }) => {
-    const { node, keyAt, exact } = locate(root, pointer, rootKeyAt);
-    const at = exact && pointer !== '' ? node.at : (keyAt ?? node.at);
+    const at = positionIn(root, pointer, rootKeyAt);
     return new Fr1Error('OPTION_CONFLICT', prefix + message, { at, hint });
   });
 }

@@ -173,6 +173,8 @@ export interface PipelineStage {
   readonly resources?: ResourceWish;
   /** Where the stage's name stands. */
   readonly position: SourcePosition;
+  /** Where the option at a JSON pointer stands; of one that is not written, what would hold it. */
+  positionOf(pointer: string): SourcePosition;
 }
 
 export interface Pipeline {

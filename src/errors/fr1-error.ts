@@ -16,6 +16,8 @@ export interface Fr1ErrorOptions {
   /** What the user can do about it. */
   readonly hint?: string | undefined;
   readonly at?: SourcePosition | undefined;
+  /** JSON pointer to what is wrong in the settings that were passed on; a stage makes it one into its options. */
+  readonly pointer?: string | undefined;
   readonly cause?: unknown;
   /** More of the same kind that the same pass found; what tells all problems tells these too. */
   readonly others?: readonly Fr1Error[] | undefined;
@@ -26,6 +28,7 @@ export class Fr1Error extends Error {
   readonly code: ErrorCode;
   readonly hint: string | undefined;
   readonly at: SourcePosition | undefined;
+  readonly pointer: string | undefined;
   readonly others: readonly Fr1Error[];
 
   constructor(code: ErrorCode, message: string, options: Fr1ErrorOptions = {}) {
@@ -33,6 +36,7 @@ export class Fr1Error extends Error {
     this.code = code;
     this.hint = options.hint;
     this.at = options.at;
+    this.pointer = options.pointer;
     this.others = options.others ?? [];
   }
 }

@@ -21,6 +21,7 @@ function stage(name: string, group: string, takes: readonly string[], needs: rea
     needs: needs.map((each) => ({ stage: each, position })),
     expect: [],
     position,
+    positionOf: () => position,
   };
 }
 

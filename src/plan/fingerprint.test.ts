@@ -33,6 +33,7 @@ function planned(changes: Partial<PlannedStage> = {}, definition: Partial<StageD
     needs: [],
     expect: [],
     position: POSITION,
+    positionOf: () => POSITION,
     dependencies: ['base'],
     seed: 11,
     resources: { device: true },

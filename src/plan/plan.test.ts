@@ -20,6 +20,7 @@ function pipeline(needs: Readonly<Record<string, readonly string[]>>): Pipeline 
       needs: waitsFor.map((stage) => ({ stage, position: { file: 'p.yaml', line: i + 1, col: 5 } })),
       expect: [],
       position: { file: 'p.yaml', line: i + 1, col: 1 },
+      positionOf: () => ({ file: 'p.yaml', line: i + 1, col: 1 }),
     }),
   );
   return { file: 'p.yaml', folder: '/', name: 'p', seed: 1, vars: {}, env: [], outputs: [], stages };

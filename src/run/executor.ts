@@ -195,7 +195,7 @@ class PlanExecution {
       } else if (!wasRunning && mayStart.aborted && error === mayStart.reason) {
         events.emit({ type: 'stage-stopped', stage: name, why: 'not-started', by: String(mayStart.reason) });
       } else {
-        const placed = placeInputError(explainDiskError(error, workspace.directory), stage.inputs);
+        const placed = placeInputError(explainDiskError(error, workspace.directory), stage);
         this.#fail(name, exitCodeOf(placed) === 2 ? 2 : 1);
         const durationMs = startedAt === undefined ? 0 : Math.round(performance.now() - startedAt);
         events.emit({ type: 'stage-failed', stage: name, durationMs, error: errorRecordOf(placed) });

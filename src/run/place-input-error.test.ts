@@ -23,14 +23,15 @@ const produced: StageInput = {
   position: { file: 'p.yaml', line: 9, col: 1 },
 };
 
-const lineOf = (error: Fr1Error, inputs: readonly StageInput[]) =>
-  (placeInputError(error, inputs) as Fr1Error).at?.line;
+const place = (error: unknown, inputs: readonly StageInput[]) =>
+  placeInputError(error, { inputs, positionOf: (pointer) => ({ file: pointer, line: 12, col: 3 }) });
+const lineOf = (error: Fr1Error, inputs: readonly StageInput[]) => (place(error, inputs) as Fr1Error).at?.line;
 const error = (code: ErrorCode, message: string, cause?: unknown) => new Fr1Error(code, message, { cause });
 
 describe('placeInputError()', () => {
   it('gives the place of the option whose folder the message names', () => {
-    const place = path.join(DATA, 'unseen', 'images', '1.png');
-    expect(lineOf(error('IMAGE_UNREADABLE', `row "1" (${place}): broken`), [model, seen, unseen])).toBe(5);
+    const image = path.join(DATA, 'unseen', 'images', '1.png');
+    expect(lineOf(error('IMAGE_UNREADABLE', `row "1" (${image}): broken`), [model, seen, unseen])).toBe(5);
     expect(lineOf(error('CHECKPOINT_MISMATCH', `the weights of ${MODEL} are others`), [model, seen])).toBe(3);
   });
 
@@ -52,22 +53,27 @@ describe('placeInputError()', () => {
 
   it('keeps a place in a data file, and names the option in the hint', () => {
     const at = { file: path.join(DATA, 'seen', 'rows.jsonl'), line: 7, col: 1 };
-    const placed = placeInputError(new Fr1Error('DATA_ROW_INVALID', 'row "7"', { at, hint: 'mend it' }), [
-      seen,
-      unseen,
-    ]);
+    const placed = place(new Fr1Error('DATA_ROW_INVALID', 'row "7"', { at, hint: 'mend it' }), [seen, unseen]);
     expect(placed).toMatchObject({ at, hint: 'mend it\nthe folder is given as `data.seen` at p.yaml:4:14' });
+  });
+
+  it('takes the option that the error points to, whatever folders there are', () => {
+    const given = new Fr1Error('ADAPTER_TARGET_UNKNOWN', 'no layer', {
+      pointer: '/adapter/targetModules/1',
+      hint: 'h',
+    });
+    expect(place(given, [model])).toMatchObject({ at: { file: '/adapter/targetModules/1', line: 12 }, hint: 'h' });
   });
 
   it.each([
     ['an error that is no fault of the input', error('RUNTIME_RUN_FAILED', `${MODEL} failed`)],
     ['an error of another kind', new TypeError(`${MODEL} failed`)],
   ])('returns %s as it is', (_, given) => {
-    expect(placeInputError(given, [model])).toBe(given);
+    expect(place(given, [model])).toBe(given);
   });
 
   it('returns an error about the output of another stage as it is', () => {
     const given = error('CHECKPOINT_MISMATCH', 'the weights are others');
-    expect(placeInputError(given, [produced])).toBe(given);
+    expect(place(given, [produced])).toBe(given);
   });
 });

@@ -1,21 +1,28 @@
 /**
- * Gives an error about a folder of the user the place of the option that names the folder. A stage knows paths, not the
- * pipeline's text; this is where both are known.
+ * Gives an error about an option, or about a folder of the user, the place of the option or of the one that names the folder.
+ * A stage knows values and paths, not the pipeline's text; this is where both are known.
  */
 import path from 'node:path';
 import type { ArtifactType } from '../artifacts/types.ts';
-import type { LocalInput, StageInput } from '../config/types.ts';
+import type { LocalInput, PipelineStage } from '../config/types.ts';
 import { CATALOGUE, type ErrorCode } from '../errors/catalogue.ts';
 import { printPlace } from '../errors/format.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 
 /**
- * The error with the option's place, where it is one of wrong input (exit code 2) and tells which of the stage's local
+ * The error with the option's place, where it is one of wrong input (exit code 2) and tells which option or which of the stage's local
  * folders is at fault: its text names a path in it, or only one folder of that type is given. A place in a data file is
  * kept; the hint then names the option. Any other error is returned as it is.
  */
-export function placeInputError(error: unknown, inputs: readonly StageInput[]): unknown {
+export function placeInputError(
+  error: unknown,
+  { inputs, positionOf }: Pick<PipelineStage, 'inputs' | 'positionOf'>,
+): unknown {
   if (!(error instanceof Fr1Error) || CATALOGUE[error.code].exit !== 2) return error;
+  if (error.pointer !== undefined && error.at === undefined) {
+    const { code, message, hint, cause, pointer } = error;
+    return new Fr1Error(code, message, { hint, cause, at: positionOf(pointer) });
+  }
   const given = inputs.flatMap(({ source, pointer, position }) =>
     source.kind === 'local-input' ? [{ source, pointer, position }] : [],
   );

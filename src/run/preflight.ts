@@ -102,7 +102,7 @@ async function checkStage(
   const found: string[] = [];
   const problems: Error[] = [];
   const problem = (error: Error) => {
-    problems.push(placeInputError(error, stage.inputs) as Error);
+    problems.push(placeInputError(error, stage) as Error);
     if (error instanceof Fr1Error) error.others.forEach(problem);
   };
   const context: CheckContext = {

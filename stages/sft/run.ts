@@ -7,6 +7,7 @@ import { AdamW } from '../../src/engine/optim/adamw.ts';
 import { type PlannedBatch, trainSupervised } from '../../src/engine/recipes/supervised.ts';
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import type { StageContext, StageResult } from '../../src/run/stage-api.ts';
+import { checkAdapter } from '../adapter-check.ts';
 import { requireStageMemory } from '../memory.ts';
 import { type Example, largestBatch, microBatchesOf, planBatch, readExamples, stepsPerEpoch } from './examples.ts';
 import { SFT_KNOBS } from './memory-knobs.ts';
@@ -17,6 +18,7 @@ import { BestModel, validationLoss } from './validation.ts';
 export async function runSft(context: StageContext<SftOptions>): Promise<StageResult> {
   const { options, state, seed, signal } = context;
   const settings = resolveSettings(options);
+  checkAdapter(options);
   const source = sourceOfLease(context.lease);
   const { model, processor, save } = await openTrainingModel(
     source,

@@ -11,6 +11,7 @@ import { scoreResponse } from '../../src/methods/reward.ts';
 import { keptTokens } from '../../src/methods/tapo-loss.ts';
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import type { StageContext, StageResult } from '../../src/run/stage-api.ts';
+import { checkAdapter } from '../adapter-check.ts';
 import { requireStageMemory } from '../memory.ts';
 import { curveValues, describeRun, gatherSamples, keepSamples } from './log.ts';
 import { FROZEN, TAPO_KNOBS, tapoPlan } from './memory.ts';
@@ -26,6 +27,7 @@ export async function runTapo(context: StageContext<TapoOptions>): Promise<Stage
   const { loss, temperature } = settings;
   const { info, rows } = await readTriplets(options.data.path);
   const own = options.reward.function && (await openRewardFunction(options.reward.function.path, rows[0]!));
+  checkAdapter(options);
   const source = sourceOfLease(context.lease);
   const { model, processor, save } = await openTrainingModel(
     source,

@@ -255,6 +255,16 @@ describe('a wrong artifact', () => {
     expect(text).toMatch(/hint: /);
   });
 
+  it('is no match for the adapter: a layer that the model lacks is told at its name in the list', async () => {
+    const adapter = 'adapter: { kind: lora, targetModules: [q_proj, vproj] }';
+    const sft = `  fit:\n    uses: sft\n    with: { model: ./bird, ${SFT}, steps: 1, ${adapter} }\n`;
+    const yaml = `stages:\n  ${BIRDS}\n  ${THOUGHTS}\n${sft}`;
+    const { exitCode, text } = await refusalOf(yaml, 'check', 'p.yaml');
+    expect(exitCode, text).toBe(2);
+    expect(text).toContain(`p.yaml:${placeOf(yaml, 'vproj')}  error[ADAPTER_TARGET_UNKNOWN]`);
+    expect(text).toMatch(/is called "vproj"; they are .*q_proj/);
+  });
+
   it('is told at its own file and line: a row that is not JSON', async () => {
     const rows = join(folder, 'seen', 'rows.jsonl');
     await writeFile(rows, `${(await readFile(rows, 'utf8')).split('\n')[0]}\n{"id": \n`);

@@ -223,6 +223,16 @@ describe('PEFT format', () => {
     expect(() => readAdapter(dir, base.parameters)).toThrow(message);
   });
 
+  it('tells where in adapter_config.json the setting stands that it refuses', async () => {
+    const dir = await temporaryFolder();
+    cpSync(ADAPTER, dir, { recursive: true });
+    const file = join(dir, 'adapter_config.json');
+    writeFileSync(file, '{\n  "peft_type": "LORA",\n  "r": 4, "use_dora": true\n}\n');
+    expect(() => readAdapter(dir, base.parameters)).toThrow(
+      expect.objectContaining({ at: expect.objectContaining({ file, line: 3, col: 11 }) }),
+    );
+  });
+
   it('names the layers that a base of another size lacks', async () => {
     const narrow = base.parameters.map((parameter) =>
       parameter.name === 'model.layers.1.mlp.up_proj.weight' ? { ...parameter, shape: [100, 64] } : parameter,

@@ -10,7 +10,7 @@ import { canonicalName, moduleName, type ParameterSpec } from '../models/qwen2_5
 import type { LoraLayer } from '../nn/model-graph.ts';
 import type { HostTensor } from '../tensor.ts';
 import type { FloatDType } from '../weights/convert.ts';
-import { readJsonObject, writeJson } from '../weights/json-file.ts';
+import { keyPosition, readJsonObject, writeJson } from '../weights/json-file.ts';
 import { openSafetensors, type SafetensorsFile, writeSafetensors } from '../weights/safetensors.ts';
 import { type Adapter, loraNames } from './lora.ts';
 import { type LinearModule, linearModules, spellTargets } from './target-modules.ts';
@@ -98,6 +98,7 @@ function refuseOtherKinds(config: Readonly<Record<string, unknown>>, path: strin
     throw new Fr1Error(
       'ADAPTER_UNREADABLE',
       `${path}: peft_type is ${JSON.stringify(config['peft_type'])}, not "LORA"`,
+      { at: keyPosition(path, 'peft_type') },
     );
   }
   for (const [key, plain] of Object.entries(PLAIN_LORA)) {
@@ -108,6 +109,7 @@ function refuseOtherKinds(config: Readonly<Record<string, unknown>>, path: strin
       'ADAPTER_UNREADABLE',
       `${path}: ${key} is ${JSON.stringify(value)}; only plain LoRA is computed`,
       {
+        at: keyPosition(path, key),
         hint: 'merge the adapter with PEFT (merge_and_unload) and use the merged model',
       },
     );
@@ -118,6 +120,7 @@ function refuseOtherKinds(config: Readonly<Record<string, unknown>>, path: strin
       'ADAPTER_UNREADABLE',
       `${path}: init_lora_weights is "${start}", so the adapter belongs to a base that PEFT changed when it was made`,
       {
+        at: keyPosition(path, 'init_lora_weights'),
         hint: 'save it again with PEFT as plain LoRA (save_pretrained with path_initial_model_for_weight_conversion), or merge it there',
       },
     );
@@ -157,7 +160,9 @@ function problemOf(
 function layerOf(config: Readonly<Record<string, unknown>>, path: string, module: string, rank: number): LoraLayer {
   const number = (key: string, value: unknown): number => {
     if (typeof value === 'number' && Number.isFinite(value) && value >= 0) return value;
-    throw new Fr1Error('ADAPTER_UNREADABLE', `${path}: ${key} is ${JSON.stringify(value)}, not a number from 0`);
+    throw new Fr1Error('ADAPTER_UNREADABLE', `${path}: ${key} is ${JSON.stringify(value)}, not a number from 0`, {
+      at: keyPosition(path, key),
+    });
   };
   const alpha = number('lora_alpha', patternValue(config['alpha_pattern'], path, module) ?? config['lora_alpha']);
   return {

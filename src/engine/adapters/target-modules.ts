@@ -28,21 +28,22 @@ export function linearModules(parameters: readonly ParameterSpec[]): LinearModul
  * The layers among `modules` that are meant. Names count as canonical ones and as transformers' module names
  * (`model.language_model.layers...`, `model.visual...`).
  *
- * @throws ADAPTER_TARGET_UNKNOWN when the expression is none, or when it or an element of the list matches no layer
+ * @throws ADAPTER_TARGET_UNKNOWN when the expression is none, or when it or an element of the list matches no layer; its pointer
+ * is one into `targets`
  */
 export function selectModules(modules: readonly LinearModule[], targets: TargetModules): LinearModule[] {
   if (targets === ALL_LINEAR) return [...modules];
   if (typeof targets === 'string') {
     const whole = wholeNamePattern(targets);
     const chosen = modules.filter(({ name }) => whole.test(name) || whole.test(moduleName(name)));
-    if (chosen.length === 0) throw unknownTarget(targets, modules);
+    if (chosen.length === 0) throw unknownTarget(targets, '', modules);
     return chosen;
   }
   const isMeant = (name: string, target: string) =>
     [name, moduleName(name)].some((spelled) => spelled === target || spelled.endsWith(`.${target}`));
-  for (const target of targets) {
-    if (!modules.some(({ name }) => isMeant(name, target))) throw unknownTarget(target, modules);
-  }
+  targets.forEach((target, i) => {
+    if (!modules.some(({ name }) => isMeant(name, target))) throw unknownTarget(target, `/${i}`, modules);
+  });
   return modules.filter(({ name }) => targets.some((target) => isMeant(name, target)));
 }
 
@@ -52,18 +53,20 @@ function wholeNamePattern(pattern: string): RegExp {
   } catch (cause) {
     throw new Fr1Error('ADAPTER_TARGET_UNKNOWN', `"${pattern}" is no regular expression: ${(cause as Error).message}`, {
       hint: 'write a list of layer names, e.g. [q_proj, v_proj], or a regular expression that matches whole names',
+      pointer: '',
       cause,
     });
   }
 }
 
-function unknownTarget(target: string, modules: readonly LinearModule[]): Fr1Error {
+function unknownTarget(target: string, pointer: string, modules: readonly LinearModule[]): Fr1Error {
   const ends = [...new Set(modules.map(({ name }) => leafName(name)))].sort();
   return new Fr1Error(
     'ADAPTER_TARGET_UNKNOWN',
     `no linear layer of the parts that are trained is called "${target}"; they are ${ends.join(', ')}`,
     {
       hint: `full names look like ${moduleName(modules[0]!.name)}; which parts are trained is said under \`trainable\``,
+      pointer,
     },
   );
 }

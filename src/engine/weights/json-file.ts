@@ -1,7 +1,7 @@
 /** JSON objects in files of model folders: read with the file named in every error, replaced as a whole. */
 import { readFileSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
-import { Fr1Error } from '../../errors/fr1-error.ts';
+import { Fr1Error, type SourcePosition } from '../../errors/fr1-error.ts';
 import { isRecord } from '../models/qwen2_5_vl/config.ts';
 
 /** @throws CHECKPOINT_UNREADABLE when the file is missing or holds no JSON object */
@@ -20,6 +20,17 @@ export function readJsonObject(path: string): Record<string, unknown> {
   }
   if (!isRecord(json)) throw new Fr1Error('CHECKPOINT_UNREADABLE', `${path} is not a JSON object`);
   return json;
+}
+
+/** Where a key first stands in a file of {@link readJsonObject}. */
+export function keyPosition(path: string, key: string): SourcePosition {
+  const text = readFileSync(path, 'utf8');
+  const written = JSON.stringify(key);
+  const start = Math.max(0, text.search(new RegExp(`${written}\\s*:`)));
+  const before = text.slice(0, start).split('\n');
+  const col = before.at(-1)!.length + 1;
+  const lineText = text.split('\n')[before.length - 1]!;
+  return { file: path, line: before.length, col, endCol: col + written.length, lineText };
 }
 
 export function messageOf(cause: unknown): string {
