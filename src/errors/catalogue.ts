@@ -202,7 +202,7 @@ export const CATALOGUE = {
   TEACHER_REFUSED: {
     exit: 2,
     explanation:
-      'The endpoint that writes chains of thought rejects the key, the model or the address, or the key is not set.',
+      'The endpoint that writes chains of thought rejects the key, the model, the address or a field of the requests, or the key is not set.',
   },
   TEACHER_UNREACHABLE: {
     exit: 1,

@@ -8,15 +8,18 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI, { APIConnectionError, APIError } from 'openai';
+import { isRecord } from '../../src/artifacts/json-lines.ts';
 import { RandomStream } from '../../src/engine/random.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { checkKey } from './api-key.ts';
+import { fieldsOf, type RequestForm, remedyFor } from './request-fields.ts';
 import { RowRefused, type Teacher, type TeacherCall, type TeacherReply } from './teacher.ts';
 
 export interface OpenAISettings {
   readonly baseUrl: string | undefined;
   readonly model: string;
   readonly apiKeyEnv: string;
+  readonly form: RequestForm;
   readonly concurrency: number;
   readonly perMinute: number | undefined;
   readonly timeoutMs: number;
@@ -34,9 +37,12 @@ const isPassing = (status: number) => [408, 409, 425, 429].includes(status) || s
 /** Statuses that mean this one call: malformed for the model, too long, against its rules. */
 const isAboutTheCall = (status: number) => [400, 413, 422].includes(status);
 
+/** Fields that change what is answered. */
+const SAMPLING: ReadonlySet<string> = new Set(['temperature', 'seed']);
+
 /** @throws TEACHER_REFUSED without a key where the endpoint is OpenAI's */
 export function openAITeacher(settings: OpenAISettings): Teacher {
-  const { baseUrl, model, apiKeyEnv } = settings;
+  const { baseUrl, model, apiKeyEnv, form } = settings;
   checkKey(settings);
   const key = process.env[apiKeyEnv];
   const client = new OpenAI({
@@ -47,18 +53,21 @@ export function openAITeacher(settings: OpenAISettings): Teacher {
     project: null,
     maxRetries: 0,
     logLevel: 'off',
+    fetch: withReason,
   });
   const pace = new Pace(settings.perMinute);
   const told = (text: string) => (key ? text.replaceAll(key, '***') : text).split('\n')[0]!.slice(0, 300);
   return {
-    identity: `openai ${baseUrl ?? ''} ${model}`,
+    identity: ['openai', baseUrl ?? '', model, ...form.leaveOut.filter((field) => SAMPLING.has(field)).sort()].join(
+      ' ',
+    ),
     concurrency: settings.concurrency,
     async ask(call, signal) {
       let reason = '';
       for (let attempt = 0; attempt <= settings.retries; attempt++) {
         await pace.turn(signal);
         try {
-          return await streamed(client, model, call, settings.timeoutMs, signal);
+          return await streamed(client, call, settings, signal);
         } catch (error) {
           signal.throwIfAborted();
           const failure = failureOf(error);
@@ -66,7 +75,7 @@ export function openAITeacher(settings: OpenAISettings): Teacher {
           if (failure.kind === 'call') throw new RowRefused(`the teacher refuses it: ${reason}`);
           if (failure.kind === 'lasting') {
             throw new Fr1Error('TEACHER_REFUSED', `${baseUrl ?? 'api.openai.com'} refuses "${model}": ${reason}`, {
-              hint: `check teacher.baseUrl and teacher.model, and the key in ${apiKeyEnv}`,
+              hint: failure.remedy ?? `check teacher.baseUrl and teacher.model, and the key in ${apiKeyEnv}`,
             });
           }
           settings.onRetry?.(reason);
@@ -87,6 +96,32 @@ export function openAITeacher(settings: OpenAISettings): Teacher {
   };
 }
 
+/**
+ * fetch() with errors in OpenAI's form: of others, such as `{ detail }` or `{ message }` of servers built otherwise, the client
+ * would tell the status alone.
+ */
+async function withReason(url: string | URL | Request, init?: RequestInit): Promise<Response> {
+  const response = await fetch(url, init);
+  if (response.ok) return response;
+  const text = await response.text();
+  const { status, headers } = response;
+  return new Response(JSON.stringify(inOpenAIForm(text)), { status, headers });
+}
+
+function inOpenAIForm(text: string): unknown {
+  let body: unknown;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    return { error: { message: text } };
+  }
+  if (!isRecord(body)) return { error: { message: text } };
+  if (isRecord(body['error'])) return body;
+  const { message, param, detail = text } = body;
+  const told = body['error'] ?? message ?? detail;
+  return { error: { message: typeof told === 'string' ? told : JSON.stringify(told), param } };
+}
+
 /** Doubles from attempt to attempt, between half and all of it by chance. */
 function pauseMs(call: TeacherCall, attempt: number): number {
   const most = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempt);
@@ -95,9 +130,8 @@ function pauseMs(call: TeacherCall, attempt: number): number {
 
 async function streamed(
   client: OpenAI,
-  model: string,
   call: TeacherCall,
-  timeoutMs: number,
+  { model, form, timeoutMs }: Pick<OpenAISettings, 'model' | 'form' | 'timeoutMs'>,
   signal: AbortSignal,
 ): Promise<TeacherReply> {
   const quiet = new AbortController();
@@ -113,10 +147,7 @@ async function streamed(
       {
         model,
         stream: true,
-        stream_options: { include_usage: true },
-        max_tokens: call.maxNewTokens,
-        temperature: call.temperature,
-        seed: call.seed,
+        ...fieldsOf(form, call),
         messages: [
           {
             role: 'user',
@@ -162,6 +193,8 @@ interface Failure {
   /** passing: worth another attempt; call: this call will not be answered; lasting: none will be. */
   readonly kind: 'passing' | 'call' | 'lasting';
   readonly message: string;
+  /** What would mend it, where that is known. */
+  readonly remedy?: string;
   readonly isRate?: boolean;
   readonly retryAfterMs?: number | undefined;
 }
@@ -177,7 +210,9 @@ function failureOf(error: unknown): Failure {
   if (isPassing(status)) {
     return { kind: 'passing', message, isRate: status === 429, retryAfterMs: retryAfterMs(error.headers) };
   }
-  return { kind: isAboutTheCall(status) ? 'call' : 'lasting', message };
+  if (!isAboutTheCall(status)) return { kind: 'lasting', message };
+  const remedy = remedyFor(message, error.param);
+  return remedy === null ? { kind: 'call', message } : { kind: 'lasting', message, remedy };
 }
 
 /** The messages of an error and its causes: the client's own says `Connection error`, the last one why. */

@@ -30,6 +30,14 @@ export interface RewriteOptions {
      */
     apiKeyEnv?: string;
     /**
+     * openai: the field that bounds the length of an answer. Newer models of OpenAI refuse max_tokens and take max_completion_tokens; none sends no limit. max_tokens where it is not given.
+     */
+    tokenLimit?: 'max_tokens' | 'max_completion_tokens' | 'none';
+    /**
+     * openai: fields of a request that the server refuses. stream_options asks for counts of tokens, so that without it cost may be unknown; temperature and seed are then the server's own.
+     */
+    leaveOut?: ('stream_options' | 'temperature' | 'seed')[];
+    /**
      * native: the Qwen2.5-VL model that writes.
      */
     checkpoint?: Artifact;

@@ -18,6 +18,7 @@ import { informationSelector } from './informative-concepts.ts';
 import { nativeTeacher } from './native-teacher.ts';
 import type { RewriteOptions } from './options.ts';
 import { chat, type Outcome, type Reject } from './outcome.ts';
+import { formOf } from './request-fields.ts';
 import type { Teacher } from './teacher.ts';
 
 const SHOWN_REJECTS = 10;
@@ -97,7 +98,9 @@ async function fromTeacher(
     const { answers, remembered, inputTokens, outputTokens } = log.tally;
     const { inputPrice, outputPrice } = options.requests;
     const cost = (inputTokens * (inputPrice ?? 0) + outputTokens * (outputPrice ?? 0)) / 1e6;
-    const isPriced = inputPrice !== undefined || outputPrice !== undefined;
+    const tellsTokens = inputTokens + outputTokens > 0;
+    const isPriced = tellsTokens && (inputPrice !== undefined || outputPrice !== undefined);
+    if (!tellsTokens) context.warn('the server tells no numbers of tokens: tokens and cost are not known');
     const resampled = written.reduce((sum, { refusals }) => sum + refusals.length, 0);
     return {
       outcomes: written.map(outcomeOf),
@@ -105,8 +108,7 @@ async function fromTeacher(
         resampled,
         calls: answers,
         rememberedCalls: remembered,
-        inputTokens,
-        outputTokens,
+        ...(tellsTokens && { inputTokens, outputTokens }),
         ...(isPriced && { cost }),
       },
       tables: [
@@ -114,9 +116,11 @@ async function fromTeacher(
           title: 'Teacher',
           columns: ['answers', 'known from before', 'repeated requests', 'tokens in', 'tokens out', 'cost'],
           rows: [
-            [answers, remembered, counts.retries, inputTokens, outputTokens, isPriced ? cost.toFixed(4) : '-'].map(
-              String,
-            ),
+            [
+              ...[answers, remembered, counts.retries].map(String),
+              ...[inputTokens, outputTokens].map((tokens) => (tellsTokens ? String(tokens) : '-')),
+              isPriced ? cost.toFixed(4) : '-',
+            ],
           ],
         },
         ...refusalTable(written),
@@ -153,6 +157,7 @@ async function openEndpoint({ options, log }: Context, counts: { retries: number
     baseUrl,
     model: model!,
     apiKeyEnv,
+    form: formOf(options.teacher),
     concurrency,
     perMinute,
     timeoutMs: timeoutSeconds * 1000,

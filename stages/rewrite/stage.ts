@@ -42,6 +42,8 @@ function validate({ teacher, ...options }: RewriteOptions): OptionProblem[] {
     baseUrl: ['openai'],
     model: ['openai'],
     apiKeyEnv: ['openai'],
+    tokenLimit: ['openai'],
+    leaveOut: ['openai'],
     checkpoint: ['native'],
     maxNewTokens: ['openai', 'native'],
     temperature: ['openai', 'native'],
@@ -49,6 +51,12 @@ function validate({ teacher, ...options }: RewriteOptions): OptionProblem[] {
   for (const [name, kinds] of Object.entries(meantFor)) {
     if (teacher[name as keyof typeof meantFor] === undefined || (kinds as readonly string[]).includes(kind)) continue;
     problems.push({ pointer: `/teacher/${name}`, message: `"${name}" means nothing for a teacher of kind ${kind}` });
+  }
+  if (teacher.temperature !== undefined && teacher.leaveOut?.includes('temperature')) {
+    problems.push({ pointer: '/teacher/temperature', message: '"temperature" is left out of requests by leaveOut' });
+  }
+  if (teacher.maxNewTokens !== undefined && teacher.tokenLimit === 'none') {
+    problems.push({ pointer: '/teacher/maxNewTokens', message: 'tokenLimit: none sends no limit of tokens' });
   }
   if (kind === 'attributes') {
     for (const name of [

@@ -209,6 +209,70 @@ describe('rewrite with an OpenAI-compatible teacher', () => {
     expect(server.requests.length).toBeGreaterThanOrEqual(atLeast);
   });
 
+  it('names the option that mends a refused field, at once', async () => {
+    const refused = (message: string, param?: string) => ({ status: 400, body: { error: { message, param } } });
+    const cases = {
+      max_tokens: [
+        refused(
+          "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+        ),
+        { tokenLimit: 'max_completion_tokens' },
+      ],
+      stream_options: [
+        {
+          status: 422,
+          body: { detail: [{ loc: ['body', 'stream_options'], msg: 'Extra inputs are not permitted' }] },
+        },
+        { leaveOut: ['stream_options'] },
+      ],
+      temperature: [
+        refused('Only the default (1) value is supported; unsupported value', 'temperature'),
+        { leaveOut: ['temperature'] },
+      ],
+      seed: [
+        { status: 400, body: { object: 'error', message: "Unrecognized argument: 'seed'" } },
+        { leaveOut: ['seed'] },
+      ],
+    } as const;
+    for (const [field, [refusal, mended]] of Object.entries(cases)) {
+      await using server = await startTeacherServer({ refusedFields: { [field]: refusal } });
+      const teacher = { kind: 'openai', baseUrl: server.url, model: 'x', apiKeyEnv: 'FR1_TEST_KEY' } as const;
+      const requests = { concurrency: 1 };
+      const [[option, value]] = Object.entries(mended) as [[string, string | readonly string[]]];
+      await expect(rewrite(server, { teacher, requests })).rejects.toMatchObject({
+        code: 'TEACHER_REFUSED',
+        hint: expect.stringContaining(`teacher.${option}: ${typeof value === 'string' ? value : `[${value}]`}`),
+      });
+      expect(server.requests).toHaveLength(1);
+      const form = structuredClone(mended) as Partial<RewriteOptions['teacher']>;
+      const { metrics } = await rewrite(server, { teacher: { ...teacher, ...form }, requests });
+      expect(metrics['accepted']).toBe(4);
+      expect(server.bodies.at(-1)).not.toHaveProperty(field);
+    }
+  });
+
+  it('leaves a limit that is too high to the row, which tells it', async () => {
+    const error = { message: "'max_tokens' is too large: 1536. This model supports at most 1024 completion tokens." };
+    await using server = await startTeacherServer({ refusedFields: { max_tokens: { status: 400, body: { error } } } });
+    await expect(rewrite(server)).rejects.toMatchObject({
+      code: 'DATA_INSUFFICIENT',
+      hint: expect.stringContaining('is too large'),
+    });
+  });
+
+  it('says that the cost is not known where the server tells no tokens', async () => {
+    await using server = await startTeacherServer();
+    const teacher = {
+      ...{ kind: 'openai', baseUrl: server.url, model: 'x', apiKeyEnv: 'FR1_TEST_KEY' },
+      ...{ tokenLimit: 'none', leaveOut: ['stream_options'] },
+    } satisfies RewriteOptions['teacher'];
+    const { told, metrics, tables } = await rewrite(server, { teacher });
+    expect(told).toContain('tokens and cost are not known');
+    expect(metrics).not.toHaveProperty('cost');
+    expect(tables[0]!.rows[0]!.slice(-3)).toEqual(['-', '-', '-']);
+    expect(Object.keys(server.bodies[0]!).sort()).toEqual(['model', 'seed', 'stream', 'temperature']);
+  });
+
   it('asks for a key where the endpoint is that of OpenAI', async () => {
     vi.stubEnv('FR1_TEST_KEY', '');
     const teacher = { kind: 'openai', model: 'x', apiKeyEnv: 'FR1_TEST_KEY' } as const;
@@ -277,6 +341,14 @@ describe('rewriteStage.validate', () => {
     expect(problems({})).toEqual([]);
     expect(problems({ teacher: { kind: 'openai' } })).toEqual(['/teacher']);
     expect(problems({ teacher: { kind: 'native', model: 'x' } })).toEqual(['/teacher', '/teacher/model']);
+    const endpoint = { kind: 'openai', model: 'x' } as const;
+    expect(problems({ teacher: { kind: 'attributes', tokenLimit: 'none' } })).toEqual(['/teacher/tokenLimit']);
+    expect(problems({ teacher: { ...endpoint, temperature: 1, leaveOut: ['temperature'] } })).toEqual([
+      '/teacher/temperature',
+    ]);
+    expect(problems({ teacher: { ...endpoint, maxNewTokens: 64, tokenLimit: 'none' } })).toEqual([
+      '/teacher/maxNewTokens',
+    ]);
     expect(problems({ captions: 2 })).toEqual(['/captions']);
     expect(problems({ conceptSelection: { by: 'words' } })).toEqual(['/conceptSelection']);
     expect(problems({ teacher: { kind: 'openai', model: 'x' }, closedPrompts: 'compact' })).toEqual(['/closedPrompts']);

@@ -14,6 +14,8 @@ export interface TeacherServer extends AsyncDisposable {
   readonly requests: readonly string[];
   /** Requests that were answered to the end; each answer holds `[id]`. */
   readonly answered: number;
+  /** Bodies of the requests without their messages, in the same order. */
+  readonly bodies: readonly Readonly<Record<string, unknown>>[];
   /** Authorization headers that came. */
   readonly keys: ReadonlySet<string>;
 }
@@ -23,6 +25,8 @@ export interface TeacherServerSettings {
   readonly failing?: number;
   /** Every request fails with this status. @default none */
   readonly status?: number;
+  /** Requests with one of these fields are refused, in the words of a server. @default none */
+  readonly refusedFields?: Readonly<Record<string, { readonly status: number; readonly body: unknown }>>;
   /** What it says about a bird of that label; null for the usual. */
   thoughtAbout?(label: string, attempt: number): string | null;
 }
@@ -39,6 +43,7 @@ export function goodThought(label: string): string {
 
 export async function startTeacherServer(settings: TeacherServerSettings = {}): Promise<TeacherServer> {
   const requests: string[] = [];
+  const bodies: Record<string, unknown>[] = [];
   const keys = new Set<string>();
   const attempts = new Map<string, number>();
   let answered = 0;
@@ -55,6 +60,14 @@ export async function startTeacherServer(settings: TeacherServerSettings = {}): 
     requests.push(id);
     const attempt = attempts.get(id) ?? 0;
     attempts.set(id, attempt + 1);
+    const { messages, ...fields } = JSON.parse(body) as { messages: { content: { text?: string }[] }[] };
+    bodies.push(fields);
+    for (const [field, { status, body: refusal }] of Object.entries(settings.refusedFields ?? {})) {
+      if (!(field in fields)) continue;
+      response.writeHead(status, { 'content-type': 'application/json' });
+      response.end(JSON.stringify(refusal));
+      return;
+    }
     if (settings.status !== undefined) return fail(response, settings.status, key);
     const chance = Number.parseInt(id.slice(0, 6), 16) / 0x1000000;
     if (attempt === 0 && chance < (settings.failing ?? 0)) {
@@ -77,14 +90,13 @@ export async function startTeacherServer(settings: TeacherServerSettings = {}): 
           return;
       }
     }
-    const { messages } = JSON.parse(body) as { messages: { content: { text?: string }[] }[] };
     const prompt = messages[0]!.content.find(({ text }) => text !== undefined)!.text!;
     begin(response);
     const text = replyTo(prompt, id);
     for (let at = 0; at < text.length; at += 64) response.write(chunkOf(text.slice(at, at + 64), null));
     response.write(chunkOf('', 'stop'));
     const usage = { prompt_tokens: 100, completion_tokens: 10, total_tokens: 110 };
-    response.write(`data: ${JSON.stringify({ choices: [], usage })}\n\n`);
+    if ('stream_options' in fields) response.write(`data: ${JSON.stringify({ choices: [], usage })}\n\n`);
     response.end('data: [DONE]\n\n');
     answered++;
   }
@@ -101,6 +113,7 @@ export async function startTeacherServer(settings: TeacherServerSettings = {}): 
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`,
     requests,
+    bodies,
     keys,
     get answered() {
       return answered;
