@@ -3,8 +3,8 @@ compares losses, terms, gradient norm and the weights after it.
 
 python scripts/check_tapo_step.py CHECKPOINT OUT    exits 1 where a figure differs by more than the tolerances below
 
-Every answer is a forward pass of its own: no batches, no padding, no shared prompts. Loss and advantages are written down here
-anew from the method's description.
+Every answer is a forward pass of its own: no batches, no padding, no shared prompts. Loss, advantages, the sizes of groups and
+updates, and whose layout an image is scored in are written down here anew from the method's description.
 """
 
 import json
@@ -31,17 +31,27 @@ model = opened(folder).train(False)
 reference = opened(folder).train(False)
 
 
-def log_probs(of, prompt, answer):
-    ids = torch.tensor([prompt["ids"] + answer])
-    grid = torch.tensor([step["grids"][prompt["image"]]])
+def grid_of(prompt):
+    return torch.tensor([step["grids"][prompt["image"]]])
+
+
+def log_probs(of, group, view, answer):
+    """Of an answer under an image: pixels are the image's, tokens and positions its own or the anchor's."""
+    shown = group["prompts"][view]
+    layout = group["prompts"]["anchor"] if step["viewLayout"] == "anchor" else shown
+    ids = torch.tensor([layout["ids"] + answer])
+    mask = torch.ones_like(ids)
+    types = (ids == of.config.image_token_id).int()
+    positions, _ = of.model.get_rope_index(ids, types, image_grid_thw=grid_of(layout), attention_mask=mask)
     logits = of(
         input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        mm_token_type_ids=(ids == of.config.image_token_id).int(),
-        pixel_values=images[f"image_{prompt['image']}"],
-        image_grid_thw=grid,
+        attention_mask=mask,
+        mm_token_type_ids=types,
+        position_ids=positions,
+        pixel_values=images[f"image_{shown['image']}"],
+        image_grid_thw=grid_of(shown),
     ).logits[0]
-    first = len(prompt["ids"]) - 1
+    first = len(layout["ids"]) - 1
     chosen = torch.log_softmax(logits[first : first + len(answer)].float() / step["temperature"], dim=-1)
     return chosen.gather(1, torch.tensor(answer)[:, None])[:, 0]
 
@@ -51,17 +61,23 @@ def k3(own, other):
     return torch.clamp(torch.exp(u) - u - 1, -10, 10)
 
 
+# How many groups of how many answers a step has: without a positive image the released code counts each group as half of one.
+asked, updates = step["asked"], step["updates"]
+halves = 1 if step["hasPositive"] else 2
+sizes = [len(group["rollouts"]) for update in updates for group in update]
+assert sizes == [2 * asked["rollouts"] // halves] * (asked["groupsPerStep"] * halves), sizes
+assert len(updates) == asked["updatesPerStep"] * halves, len(updates)
+
 # Advantages, and what is constant during the step.
 for update in step["updates"]:
     for group in update:
         rewards = torch.tensor([0.9 * r["score"]["accuracy"] + 0.1 * r["score"]["format"] for r in group["rollouts"]])
         advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-6)
         for rollout, advantage in zip(group["rollouts"], advantages):
-            own = group["prompts"][rollout["view"]]
             with torch.no_grad():
-                rollout["old"] = log_probs(model, own, rollout["tokenIds"])
-                rollout["negative"] = log_probs(model, group["prompts"]["negative"], rollout["tokenIds"])
-                rollout["reference"] = log_probs(reference, own, rollout["tokenIds"])
+                rollout["old"] = log_probs(model, group, rollout["view"], rollout["tokenIds"])
+                rollout["negative"] = log_probs(model, group, "negative", rollout["tokenIds"])
+                rollout["reference"] = log_probs(reference, group, rollout["view"], rollout["tokenIds"])
             rollout["advantage"] = advantage
 
 settings = step["loss"]
@@ -80,10 +96,10 @@ low, high = math.log(1 - settings["clipLow"]), math.log(1 + settings["clipHigh"]
 
 def token_values(group, rollout):
     """Of every term the value at each token of one answer, and where the ratio is clipped."""
-    own = log_probs(model, group["prompts"][rollout["view"]], rollout["tokenIds"])
+    own = log_probs(model, group, rollout["view"], rollout["tokenIds"])
     negative = rollout["negative"]
     if settings["negativeBranch"] == "trained":
-        negative = log_probs(model, group["prompts"]["negative"], rollout["tokenIds"])
+        negative = log_probs(model, group, "negative", rollout["tokenIds"])
     delta = torch.clamp(own - rollout["old"], -20, 20)
     free = -rollout["advantage"] * torch.exp(delta)
     bounded = -rollout["advantage"] * torch.exp(torch.clamp(delta, low, high))

@@ -2,13 +2,17 @@
  * Does one whole step of TAPO on a small model and writes what went in and what came out, so that an independent
  * implementation can repeat it:
  *
- *   npm run build && node scripts/dump-tapo-step.mjs test/fixtures/qwen2_5_vl/tiny_tied OUT [plain | other]
+ *   npm run build && node scripts/dump-tapo-step.mjs test/fixtures/qwen2_5_vl/tiny_tied OUT [VARIANT]
  *   python scripts/check_tapo_step.py test/fixtures/qwen2_5_vl/tiny_tied OUT
  *
  * OUT/step.json holds the rollouts (prompts, answers, rewards, images by number), the settings and fr1's figures;
  * OUT/images.safetensors the patches; OUT/after the model after the step. Images differ in size, answers in length; every
- * term of the loss is on, also those that Fine-R1's scripts leave off. `other` has all that `plain` has at its default: a temperature,
- * training through the negative image, a token mask, means over four answers each, and two passes.
+ * term of the loss is on, also those that Fine-R1's scripts leave off. Variants:
+ *   plain     the default
+ *   other     all that `plain` has at its default: a temperature, training through the negative image, a token mask, means over four
+ *             answers each, and two passes
+ *   layout    positive and negative images, of other shapes with as many patches, in the layout of the anchor (quirk 23)
+ *   halved    no positive image: groups of half the answers in twice the groups and updates (quirk 22), and `layout`
  */
 import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -24,21 +28,32 @@ import { openCheckpoint, saveCheckpoint } from '../dist/src/engine/weights/check
 import { writeSafetensors } from '../dist/src/engine/weights/safetensors.js';
 import { groupNormalisedAdvantages } from '../dist/src/methods/advantages.js';
 import { keptTokens } from '../dist/src/methods/tapo-loss.js';
+import { groupingOf } from '../dist/stages/tapo/grouping.js';
+import { resolveSettings } from '../dist/stages/tapo/settings.js';
 
 const [folder, out, variant = 'plain'] = process.argv.slice(2);
-if (!folder || !out || !['plain', 'other'].includes(variant)) {
-  console.error('usage: node scripts/dump-tapo-step.mjs CHECKPOINT OUT [plain | other]');
+if (!folder || !out || !['plain', 'other', 'layout', 'halved'].includes(variant)) {
+  console.error('usage: node scripts/dump-tapo-step.mjs CHECKPOINT OUT [plain | other | layout | halved]');
   process.exit(2);
 }
 const SEED = 3;
-const UPDATES = 3;
 /** Large, so that weights whose gradient is rounding noise (biases of keys) do not move by whole learning rates. */
 const EPSILON = 1e-3;
 const IS_OTHER = variant === 'other';
+const HAS_POSITIVE = variant !== 'halved';
+const VIEW_LAYOUT = variant === 'layout' || variant === 'halved' ? 'anchor' : 'own';
 const TEMPERATURE = IS_OTHER ? 0.7 : 1;
 const TOP_SHARE = IS_OTHER ? 0.4 : 1;
 const PASSES = IS_OTHER ? 2 : 1;
 const ANSWERS_PER_MEAN = IS_OTHER ? 4 : null;
+/** What is asked for; a halved step makes other groups of it. */
+const ASKED = HAS_POSITIVE
+  ? { groupsPerStep: 4, rollouts: 3, updatesPerStep: 3 }
+  : { groupsPerStep: 3, rollouts: 4, updatesPerStep: 2 };
+const views = { positive: HAS_POSITIVE ? 'same-class' : 'none', negative: 'other-class' };
+const options = { preset: 'tapo', set: 'reference', views, imitation: null, ...ASKED };
+const grouping = groupingOf(options, resolveSettings(options));
+const UPDATES = grouping.updatesPerStep;
 const LOSS = {
   clipLow: 0.2,
   clipHigh: 0.28,
@@ -71,14 +86,23 @@ const reference = open();
 const optimizer = await AdamW.create(source, model.store, { weightDecay: 0.01, epsilon: EPSILON });
 const generator = createGenerator(source, config, model.weights);
 
-/** Pictures of noise in three shapes. */
-const images = Array.from({ length: 12 }, (_, i) => {
+/** Pictures of noise in three shapes; those of an anchor's layout have 24 patches each. */
+const SHAPES =
+  VIEW_LAYOUT === 'own'
+    ? [
+        [1, 4, 4],
+        [1, 4, 6],
+        [1, 8, 4],
+      ]
+    : [
+        [1, 4, 6],
+        [1, 6, 4],
+        [1, 12, 2],
+      ];
+const groups = grouping.groupsPerStep;
+const images = Array.from({ length: 3 * groups }, (_, i) => {
   const stream = new RandomStream('picture', i);
-  const grid = [
-    [1, 4, 4],
-    [1, 4, 6],
-    [1, 8, 4],
-  ][i % 3];
+  const grid = SHAPES[i % 3];
   return { grid, pixels: Float32Array.from({ length: grid[1] * grid[2] * 1176 }, () => stream.normal()) };
 });
 const promptAbout = (image, words) => {
@@ -97,13 +121,12 @@ const question = (index) => {
   return {
     id: `q${index}`,
     anchor: promptAbout(3 * index, words),
-    positive: promptAbout(3 * index + 1, words),
+    positive: HAS_POSITIVE ? promptAbout(3 * index + 1, words) : null,
     negative: promptAbout(3 * index + 2, words),
   };
 };
 let drawn = [];
 let figures;
-const groups = 4;
 await trainTapo(
   model,
   optimizer,
@@ -130,7 +153,8 @@ await trainTapo(
     seed: SEED,
     totalSteps: 1,
     groupsPerStep: groups,
-    rollouts: 3,
+    rollouts: ASKED.rollouts,
+    groupSize: grouping.answersPerGroup,
     sampling: {
       maxNewTokens: 9,
       ...PLAIN_SAMPLING,
@@ -143,6 +167,7 @@ await trainTapo(
     maxDraws: 1,
     updatesPerStep: UPDATES,
     passes: PASSES,
+    viewLayout: VIEW_LAYOUT,
     loss: LOSS,
     lossNormalisation: ANSWERS_PER_MEAN === null ? 'step' : 'micro',
     ...(ANSWERS_PER_MEAN !== null && { answersPerMean: ANSWERS_PER_MEAN }),
@@ -169,7 +194,7 @@ const shuffled = new RandomStream(SEED, 'tapo-updates', 0).shuffled(drawn);
 const parts = Array.from({ length: UPDATES }, (_, i) =>
   shuffled.slice(Math.floor((i * groups) / UPDATES), Math.floor(((i + 1) * groups) / UPDATES)),
 );
-const plain = ({ inputIds, image }) => ({ ids: [...inputIds], image });
+const plain = (prompt) => prompt && { ids: [...prompt.inputIds], image: prompt.image };
 mkdirSync(out, { recursive: true });
 const step = {
   loss: LOSS,
@@ -177,6 +202,9 @@ const step = {
   topShare: TOP_SHARE,
   passes: PASSES,
   answersPerMean: ANSWERS_PER_MEAN,
+  viewLayout: VIEW_LAYOUT,
+  hasPositive: HAS_POSITIVE,
+  asked: ASKED,
   learningRate: 0.01,
   weightDecay: 0.01,
   epsilon: EPSILON,

@@ -34,6 +34,7 @@ const IMPORTED = 'stages/eval/imported.test.ts';
 const SCORING = 'src/methods/scoring.test.ts';
 const RECIPE = 'src/engine/recipes/tapo.test.ts';
 const STAGE = 'stages/tapo/stage.test.ts';
+const GROUPING = 'stages/tapo/grouping.test.ts';
 
 export const DIVERGENCES = {
   Q1: {
@@ -208,16 +209,33 @@ export const DIVERGENCES = {
   },
   Q22: {
     quirk: 'Without positive images, groups and updates are still halved and doubled.',
-    here: 'The size of a group follows from the images that take part.',
-    treatment: 'mended',
-    tests: [[RECIPE, 'Q22: makes groups of twice the rollouts without a positive image, and no more updates']],
+    here: 'Groups are as large and updates as many as with them; `groupSize` is another size. `halved` repeats the code: half the answers a group, twice the groups and updates of a step.',
+    treatment: 'switch',
+    switches: ['groupsWithoutPositive'],
+    tests: [
+      [
+        GROUPING,
+        'Q22: keeps groups and updates of a step without a positive image, or halves and doubles them as the released code',
+      ],
+      [
+        RECIPE,
+        'Q22: makes groups of twice the rollouts without a positive image, or half of that in more updates as the released code',
+      ],
+      [STAGE, 'Q22: halves groups in the whole training without a positive image where the released code does'],
+    ],
   },
   Q23: {
     quirk: 'Positive and negative images are scored with the layout of the anchor, silently wrong for other shapes.',
-    here: 'Inputs are built for each image; `triplets` resizes to the anchor on request.',
-    treatment: 'mended',
+    here: 'Inputs are built for each image; `triplets` resizes to the anchor on request. `anchor` repeats the code where an image has as many tokens as its anchor; where it has not, an error names the row. The code compares sums over a micro-batch, so that it also lets pass what cancels out there.',
+    treatment: 'switch',
+    switches: ['viewLayout'],
+    options: ['triplets: sizes'],
     tests: [
-      [STAGE, 'trains a model that guesses to look'],
+      [RECIPE, 'Q23: in the own layout of an image, or that of the anchor as the released code'],
+      [
+        STAGE,
+        'Q23: reads each image in its own layout, or in that of the anchor as the released code, if it has as many tokens',
+      ],
       ['stages/triplets/stage.test.ts', 'resizes positives and negatives to their anchors on request (Q23)'],
     ],
   },

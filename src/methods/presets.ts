@@ -23,6 +23,13 @@ export interface MethodSwitches {
   readonly rewardRule: 'exact' | 'containment';
   /** Whether the loss is one mean over an optimiser step or the mean of the means of its micro-batches. */
   readonly lossNormalisation: 'step' | 'micro';
+  /**
+   * What becomes of groups where no positive image takes part: as many answers as with one, or half as many in twice the groups
+   * with twice the updates.
+   */
+  readonly groupsWithoutPositive: 'whole' | 'halved';
+  /** Whose tokens and positions a positive or negative image is scored in: those of its own size or the anchor's. */
+  readonly viewLayout: 'own' | 'anchor';
 }
 
 export type MethodSet = 'sound' | 'reference';
@@ -38,6 +45,8 @@ export const METHOD_SETS = {
     rolloutSeeds: 'independent',
     rewardRule: 'exact',
     lossNormalisation: 'step',
+    groupsWithoutPositive: 'whole',
+    viewLayout: 'own',
   },
   reference: {
     optionOrder: 'as-shipped',
@@ -49,6 +58,8 @@ export const METHOD_SETS = {
     rolloutSeeds: 'shared',
     rewardRule: 'containment',
     lossNormalisation: 'micro',
+    groupsWithoutPositive: 'halved',
+    viewLayout: 'anchor',
   },
 } as const satisfies Record<MethodSet, MethodSwitches>;
 

@@ -6,7 +6,6 @@ import { checkModel, weightsText } from '../../src/engine/models/qwen2_5_vl/chec
 import { ImageCache } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import { plannedModel } from '../../src/engine/models/qwen2_5_vl/planned-weights.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
-import { methodSwitches } from '../../src/methods/presets.ts';
 import { type RewardRule, scoreResponse } from '../../src/methods/reward.ts';
 import { checkRows } from '../../src/run/check-rows.ts';
 import type { CheckContext } from '../../src/run/stage-api.ts';
@@ -17,13 +16,14 @@ import type { TapoOptions } from './options.ts';
 import { type QuestionMaker, questionOf, readTriplets } from './questions.ts';
 import { loadRewardFunction, openRewardFunction } from './reward-function.ts';
 import { pixelBudget, resolveSettings, stepsFor } from './settings.ts';
+import { switchesOf } from './switches.ts';
 
 const CACHE_BYTES = 64 * 2 ** 20;
 
 export async function checkTapo(context: CheckContext<TapoOptions>): Promise<void> {
-  const { model, data, prompt, set, rewardRule, reward } = context.options;
+  const { model, data, prompt, reward } = context.options;
   const settings = resolveSettings(context.options as TapoOptions);
-  const { rewardRule: rule } = methodSwitches(set, { ...(rewardRule && { rewardRule }) });
+  const { rewardRule: rule, viewLayout } = switchesOf(context.options as TapoOptions);
   const checked = model && (await checkModel(model.path));
   let hasRoom = true;
   if (checked) {
@@ -42,7 +42,7 @@ export async function checkTapo(context: CheckContext<TapoOptions>): Promise<voi
   if (checked) {
     const { processor } = checked;
     const images = new ImageCache(processor.images, { budget: pixelBudget(settings), maxBytes: CACHE_BYTES });
-    maker = { folder: data.path, prompt, settings, processor, images, seed: 0, totalSteps: 1 };
+    maker = { folder: data.path, prompt, settings, viewLayout, processor, images, seed: 0, totalSteps: 1 };
   }
   let longest = 0;
   let ambiguous = 0;

@@ -5,13 +5,13 @@ import path from 'node:path';
 import { writeJsonLines } from '../../src/artifacts/json-lines.ts';
 import { linkImages } from '../../src/artifacts/rows.ts';
 import type { Rollout, TapoReport } from '../../src/engine/recipes/tapo.ts';
-import { listSwitches, type MethodSwitches } from '../../src/methods/presets.ts';
 import { rewardHacks } from '../../src/methods/reward.ts';
 import type { StageContext } from '../../src/run/stage-api.ts';
+import type { Grouping } from './grouping.ts';
 import type { TapoOptions } from './options.ts';
 import type { TripletQuestion } from './questions.ts';
 import { type ResolvedSettings, resolveSettings } from './settings.ts';
-import { USED_SWITCHES } from './switches.ts';
+import { usedSwitches } from './switches.ts';
 
 type Report = TapoReport<TripletQuestion>;
 
@@ -21,14 +21,14 @@ const SAMPLE_FOLDER = 'rollouts';
 export function describeRun(
   context: StageContext<TapoOptions>,
   settings: ResolvedSettings,
-  switches: MethodSwitches,
+  grouping: Grouping,
   { weights, rows, totalSteps }: { readonly weights: number; readonly rows: number; readonly totalSteps: number },
 ): void {
   const { options } = context;
-  const { views, rollouts, loss } = settings;
-  const perGroup = views.positive === 'none' ? (options.groupSize ?? 2 * rollouts) : 2 * rollouts;
+  const { views, loss } = settings;
+  const { groupsPerStep, answersPerGroup } = grouping;
   context.log(
-    `${weights} weights to train, ${rows} triplets, ${totalSteps} steps of ${settings.groupsPerStep} groups of ${perGroup} answers`,
+    `${weights} weights to train, ${rows} triplets, ${totalSteps} steps of ${groupsPerStep} groups of ${answersPerGroup} answers`,
   );
   context.log(
     `preset ${options.preset}: positive ${views.positive}, trained on ${settings.positiveConditioning}; negative ` +
@@ -41,8 +41,8 @@ export function describeRun(
   });
   const through = loss.negativeBranch === 'trained' ? '; the negative image is trained through' : '';
   context.log(`terms beside the policy's: ${terms.join(', ') || 'none'}${through}`);
-  const used = listSwitches(switches).filter(({ name }) => USED_SWITCHES.has(name));
-  context.log(`switches: ${used.map(({ name, value }) => `${name} ${value}`).join(', ')}`);
+  const used = Object.entries(usedSwitches(options)).map(([name, value]) => `${name} ${value}`);
+  context.log(`switches: ${used.join(', ')}`);
 }
 
 export function curveValues(

@@ -11,6 +11,7 @@ import { plannedModel } from '../../src/engine/models/qwen2_5_vl/planned-weights
 import type { MemoryKnobs } from '../../src/engine/models/qwen2_5_vl/require-memory.ts';
 import { tapoBatches } from '../../src/engine/recipes/tapo-memory.ts';
 import { longestPrompt } from '../memory.ts';
+import { groupingOf } from './grouping.ts';
 import type { TapoOptions } from './options.ts';
 import { promptText, type QuestionMaker } from './questions.ts';
 import type { ResolvedSettings } from './settings.ts';
@@ -28,17 +29,16 @@ export const TAPO_KNOBS: MemoryKnobs = {
 /** A reference policy has nothing to train. */
 export const FROZEN: Training = { kind: 'full', towers: { vision: false, projector: false, text: false } };
 
-type Sizes = Pick<TapoOptions, 'maxDraws' | 'groupSize' | 'microBatchTokens' | 'generationBatch'>;
-
 export async function tapoPlan(
   { config, execution, weights }: ModelFacts,
   modelFolder: string,
   rows: readonly TripletRow[],
-  options: Sizes,
+  options: TapoOptions,
   settings: ResolvedSettings,
   maker: Pick<QuestionMaker, 'folder' | 'prompt' | 'processor' | 'images' | 'totalSteps'>,
 ): Promise<MemoryPlan> {
-  const { views, loss, rollouts, groupsPerStep } = settings;
+  const { views, loss } = settings;
+  const { groupsPerStep, answersPerGroup, updatesPerStep } = groupingOf(options, settings);
   const { totalSteps } = maker;
   const hasNegative = needsNegative(loss);
   const isOther = (view: string) => view === 'same-class' || view === 'other-class';
@@ -59,9 +59,9 @@ export async function tapoPlan(
     prompt,
     groupsPerStep,
     ...(settings.questionsPerDraw !== null && { questionsPerDraw: settings.questionsPerDraw }),
-    updatesPerStep: settings.updatesPerStep,
+    updatesPerStep,
     views: hasPositive ? 2 : 1,
-    answersPerView: hasPositive ? rollouts : (options.groupSize ?? 2 * rollouts),
+    answersPerView: hasPositive ? answersPerGroup / 2 : answersPerGroup,
     onAnchor: settings.positiveConditioning === 'anchor',
     hasNegative,
     hasReference,

@@ -324,6 +324,14 @@ export interface TapoOptions {
    */
   lossNormalisation?: 'step' | 'micro';
   /**
+   * Groups where `views.positive` is none. whole: 2 * rollouts answers (or groupSize), `groupsPerStep` groups and `updatesPerStep` updates; halved: `rollouts` answers, twice the groups and twice the updates, as Fine-R1's code does. By default that of the set: sound whole, reference halved.
+   */
+  groupsWithoutPositive?: 'whole' | 'halved';
+  /**
+   * Tokens and positions in which positive and negative images are scored. own: those of their own size; anchor: those of the anchor, as Fine-R1's code does, which is wrong where shapes differ and an error where they have more or fewer tokens. By default that of the set: sound own, reference anchor.
+   */
+  viewLayout?: 'own' | 'anchor';
+  /**
    * Answers of each mean where lossNormalisation is micro; Fine-R1's code has 4 on each device.
    */
   answersPerMean: number;

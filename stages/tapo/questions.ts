@@ -9,7 +9,9 @@ import type { ProcessedImage } from '../../src/engine/models/qwen2_5_vl/image-pr
 import { IMAGE_MARKER, type Processor } from '../../src/engine/models/qwen2_5_vl/processor.ts';
 import { RandomStream } from '../../src/engine/random.ts';
 import type { Draw, Prompt, Question } from '../../src/engine/recipes/tapo.ts';
+import { fitsLayout } from '../../src/engine/recipes/view-layout.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
+import type { MethodSwitches } from '../../src/methods/presets.ts';
 import { promptOf, renderPrompt } from '../../src/methods/prompts.ts';
 import { noiseStrength } from '../../src/methods/tapo-presets.ts';
 import type { TapoOptions } from './options.ts';
@@ -36,7 +38,8 @@ export interface QuestionMaker {
   /** Folder of the triplets. */
   readonly folder: string;
   readonly prompt: TapoOptions['prompt'];
-  readonly settings: Pick<ResolvedSettings, 'views' | 'maskedShare' | 'noise' | 'loss'>;
+  readonly settings: Pick<ResolvedSettings, 'views' | 'positiveConditioning' | 'maskedShare' | 'noise' | 'loss'>;
+  readonly viewLayout: MethodSwitches['viewLayout'];
   readonly processor: Processor;
   readonly images: ImageCache;
   readonly seed: number;
@@ -86,6 +89,10 @@ export async function questionOf(row: TripletRow, draw: Draw, maker: QuestionMak
         : load(row.negative);
     };
     const [positive, negative] = [await positiveImage(), await negativeImage()];
+    if (maker.viewLayout === 'anchor') {
+      if (settings.positiveConditioning === 'own') requireFit(anchor, positive, 'positive');
+      requireFit(anchor, negative, 'negative');
+    }
     return {
       id: row.id,
       row,
@@ -98,4 +105,15 @@ export async function questionOf(row: TripletRow, draw: Draw, maker: QuestionMak
     const place = `${path.join(folder, 'rows.jsonl')}: row "${row.id}"`;
     throw new Fr1Error(cause.code, `${place}: ${cause.message}`, { hint: cause.hint, cause });
   }
+}
+
+/** @throws DATA_ROW_INVALID where the image has more or fewer tokens than the anchor, in whose layout it is scored */
+function requireFit(anchor: ProcessedImage, image: ProcessedImage | null, view: 'positive' | 'negative'): void {
+  if (image === null || fitsLayout({ images: [anchor] }, { images: [image] })) return;
+  const shape = ({ grid: [, height, width] }: ProcessedImage) => `${width} x ${height}`;
+  throw new Fr1Error(
+    'DATA_ROW_INVALID',
+    `the ${view} image has ${shape(image)} patches and the anchor ${shape(anchor)}; with viewLayout anchor it needs as many`,
+    { hint: 'viewLayout: own scores each image in its own layout; triplets with sizes: anchor makes images alike' },
+  );
 }

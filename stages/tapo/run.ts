@@ -13,6 +13,7 @@ import { sourceOfLease } from '../../src/pool/session-source.ts';
 import type { StageContext, StageResult } from '../../src/run/stage-api.ts';
 import { checkAdapter } from '../adapter-check.ts';
 import { requireStageMemory } from '../memory.ts';
+import { groupingOf } from './grouping.ts';
 import { curveValues, describeRun, gatherSamples, keepSamples } from './log.ts';
 import { FROZEN, TAPO_KNOBS, tapoPlan } from './memory.ts';
 import type { TapoOptions } from './options.ts';
@@ -49,6 +50,7 @@ export async function runTapo(context: StageContext<TapoOptions>): Promise<Stage
       folder: options.data.path,
       prompt: options.prompt,
       settings,
+      viewLayout: switches.viewLayout,
       processor,
       images: new ImageCache(processor.images, { budget: pixelBudget(settings) }),
       seed,
@@ -71,7 +73,8 @@ export async function runTapo(context: StageContext<TapoOptions>): Promise<Stage
       negativeKlMask: (own, negative) =>
         keptTokens(own, negative, { estimator: loss.negativeKl?.estimator ?? 'k3', topShare: settings.keptShare }),
     };
-    describeRun(context, settings, switches, { weights: model.store.flat.length, rows: rows.length, totalSteps });
+    const grouping = groupingOf(options, settings);
+    describeRun(context, settings, grouping, { weights: model.store.flat.length, rows: rows.length, totalSteps });
     let note = '';
     const showProgress = (done: number, activity = '') =>
       context.progress({
@@ -88,9 +91,9 @@ export async function runTapo(context: StageContext<TapoOptions>): Promise<Stage
       {
         seed,
         totalSteps,
-        groupsPerStep: settings.groupsPerStep,
+        groupsPerStep: grouping.groupsPerStep,
         rollouts: settings.rollouts,
-        ...(options.groupSize !== undefined && { groupSize: options.groupSize }),
+        groupSize: grouping.answersPerGroup,
         sampling: {
           ...PLAIN_SAMPLING,
           maxNewTokens: settings.maxNewTokens,
@@ -103,13 +106,14 @@ export async function runTapo(context: StageContext<TapoOptions>): Promise<Stage
         sharedNoise: switches.rolloutSeeds === 'shared',
         ...(settings.questionsPerDraw !== null && { questionsPerDraw: settings.questionsPerDraw }),
         maxDraws: options.maxDraws,
-        updatesPerStep: settings.updatesPerStep,
+        updatesPerStep: grouping.updatesPerStep,
         passes: options.passes,
         loss,
         lossNormalisation: switches.lossNormalisation,
         answersPerMean: options.answersPerMean,
         lossAveraging: settings.lossAveraging,
         positiveConditioning: settings.positiveConditioning,
+        viewLayout: switches.viewLayout,
         ...(settings.fading && {
           fading: { to: settings.fading.to, steps: Math.max(1, settings.fading.share * totalSteps) },
         }),
@@ -129,9 +133,9 @@ export async function runTapo(context: StageContext<TapoOptions>): Promise<Stage
         onWarning: (message) => context.warn(message),
         async onStep(report) {
           note = `reward ${report.score.overall.toFixed(3)}  accuracy ${report.score.accuracy.toFixed(3)}`;
-          if (report.keptGroups < settings.groupsPerStep / 2) {
+          if (report.keptGroups < grouping.groupsPerStep / 2) {
             context.warn(
-              `step ${report.step} learns from ${report.keptGroups} of ${settings.groupsPerStep} groups: in the other ` +
+              `step ${report.step} learns from ${report.keptGroups} of ${grouping.groupsPerStep} groups: in the other ` +
                 `${report.drawn.length - report.keptGroups} all answers were right or all wrong (accuracy ` +
                 `${report.score.accuracy.toFixed(2)}; near 0, fine-tune longer; near 1, there is little left to win)`,
             );

@@ -13,7 +13,7 @@ import { openCheckpoint } from '../../src/engine/weights/checkpoint.ts';
 import { temporaryFolder } from '../../test/helpers/temporary-folder.ts';
 import { sftStage } from '../sft/stage.ts';
 import { type FakeContextSettings, fakeArtifact, fakeContext } from '../testing/fake-context.ts';
-import { leaseOf, writeSquare, writeTinyModel } from '../testing/tiny-model.ts';
+import { leaseOf, writeRectangle, writeSquare, writeTinyModel } from '../testing/tiny-model.ts';
 import type { TapoOptions } from './options.ts';
 import { tapoStage } from './stage.ts';
 
@@ -37,12 +37,14 @@ afterAll(async () => {
   await runtime.close();
 });
 
-/** Rows of both colours whose images differ a little in size. */
-async function makeTriplets(target: string): Promise<void> {
+type Size = readonly [width: number, height: number];
+
+/** Rows of both colours whose positive images differ from the others in size. */
+async function makeTriplets(target: string, size: Size = [56, 56], positiveSize: Size = [84, 84]): Promise<void> {
   const rows: TripletRow[] = [];
   for (const [name, colour] of Object.entries(COLOURS)) {
-    await writeSquare(path.join(target, `images/${name}.png`), colour);
-    await writeSquare(path.join(target, `images/${name}-wide.png`), colour, 84);
+    await writeRectangle(path.join(target, `images/${name}.png`), colour, ...size);
+    await writeRectangle(path.join(target, `images/${name}-wide.png`), colour, ...positiveSize);
   }
   for (const [i, name] of [...NAMES, ...NAMES].entries()) {
     const other = NAMES.find((one) => one !== name)!;
@@ -220,6 +222,7 @@ describe('tapo', () => {
       'the preset dapo': { preset: 'dapo' },
       'the preset papo': { preset: 'papo' },
       'the preset noisy-rollout': { preset: 'noisy-rollout' },
+      'halved groups': { views: { positive: 'none' }, groupsWithoutPositive: 'halved' },
       'a wider clip': { updatesPerStep: 2, clipHigh: 1, learningRate: 3e-3 },
     };
     const seen = new Map<string, string>();
@@ -248,10 +251,53 @@ describe('tapo', () => {
   });
 
   it('tells the switches of the set that it follows', async () => {
-    const { messages } = await train({ steps: 1, set: 'reference', lossNormalisation: 'step' });
+    const { messages } = await train({ steps: 1, set: 'reference', lossNormalisation: 'step', viewLayout: 'own' });
     expect(messages.join('\n')).toContain(
-      'switches: firstStepLearningRate zero, lossNormalisation step, rewardRule containment, rolloutSeeds shared, whenNoneInformative keep-all',
+      'switches: firstStepLearningRate zero, lossNormalisation step, rewardRule containment, rolloutSeeds shared, viewLayout own, whenNoneInformative keep-all',
     );
+  });
+
+  it('Q22: halves groups in the whole training without a positive image where the released code does', async () => {
+    const alone = { steps: 1, groupsPerStep: 2, rollouts: 3, views: { positive: 'none' }, filter: null } as const;
+    const groupsOf = async (options: Partial<TapoOptions>) => {
+      const { messages, curve, samples } = await train({ ...alone, sampleGroups: 9, ...options });
+      const groups = curve[0]!.values['keptGroups']!;
+      return { groups, answers: samples.length / groups, said: messages[0]! };
+    };
+    const sound = await groupsOf({});
+    const reference = await groupsOf({ set: 'reference', viewLayout: 'own' });
+    expect(sound).toMatchObject({ groups: 2, answers: 6, said: expect.stringContaining('2 groups of 6 answers') });
+    expect(reference).toMatchObject({ groups: 4, answers: 3, said: expect.stringContaining('4 groups of 3 answers') });
+  });
+
+  it('Q23: reads each image in its own layout, or in that of the anchor as the released code, if it has as many tokens', async () => {
+    const turned = await temporaryFolder();
+    await makeTriplets(turned, [56, 112], [112, 56]);
+    const one = { data: fakeArtifact('triplet-data', turned), steps: 1, filter: null } as const;
+    const own = await train(one);
+    const anchor = await train({ ...one, viewLayout: 'anchor' });
+    expect(anchor.samples).toEqual(own.samples);
+    expect(anchor.bytes.equals(own.bytes)).toBe(false);
+    // The common data has positive images of 84 x 84 pixels to anchors of 56 x 56.
+    await expect(train({ set: 'reference' })).rejects.toMatchObject({
+      code: 'DATA_ROW_INVALID',
+      message: expect.stringMatching(
+        /rows\.jsonl: row "r\d": the positive image has 6 x 6 patches and the anchor 4 x 4; with viewLayout anchor/,
+      ),
+    });
+    await expect(train({ steps: 1 })).resolves.toBeDefined();
+  });
+
+  it('records the switches that the training reads', () => {
+    const record = (options: Partial<TapoOptions>) => {
+      using context = fakeContext(tapoStage, { steps: 1, ...options });
+      return Object.keys(tapoStage.switches!(context.options));
+    };
+    expect(record({})).toContain('viewLayout');
+    expect(record({})).not.toContain('groupsWithoutPositive');
+    expect(record({ preset: 'papo' })).toContain('groupsWithoutPositive');
+    expect(record({ preset: 'papo' })).not.toContain('viewLayout');
+    expect(record({ preset: 'noisy-rollout' })).not.toContain('viewLayout');
   });
 
   it('names row and file of a broken image', async () => {
@@ -278,6 +324,13 @@ describe('tapo', () => {
     expect(check({ negativeGradient: true })).toEqual([]);
     expect(check({ negativeGradient: true, views: { negative: 'none' } })).toEqual(['/negativeGradient']);
     expect(check({ negativeGradient: true, preset: 'dapo' })).toEqual(['/negativeGradient']);
+    const halved = { preset: 'dapo', groupsWithoutPositive: 'halved' } as const;
+    expect(check(halved)).toEqual([]);
+    expect(check({ ...halved, groupSize: 4 })).toEqual(['/groupSize']);
+    expect(check({ ...halved, rollouts: 1 })).toEqual(['/rollouts']);
+    expect(check({ groupsWithoutPositive: 'halved' })).toEqual(['/groupsWithoutPositive']);
+    expect(check({ viewLayout: 'anchor' })).toEqual([]);
+    expect(check({ viewLayout: 'anchor', preset: 'papo' })).toEqual(['/viewLayout']);
   });
 
   it('rejects options about a view that takes no part (Q30)', () => {

@@ -5,7 +5,7 @@ import { defineStage, type OptionProblem } from '../../src/run/stage-api.ts';
 import type { TapoOptions } from './options.ts';
 import { resolveSettings } from './settings.ts';
 import { strayOptions } from './stray-options.ts';
-import { usedSwitches } from './switches.ts';
+import { switchesOf, usedSwitches } from './switches.ts';
 
 export const tapoStage = defineStage<TapoOptions>({
   kind: 'tapo',
@@ -37,6 +37,7 @@ function validate(options: TapoOptions): OptionProblem[] {
   const { groupSize } = options;
   const settings = resolveSettings(options);
   const { minPixels, maxPixels } = settings;
+  const isHalved = settings.views.positive === 'none' && switchesOf(options).groupsWithoutPositive === 'halved';
   const problems = strayOptions(options, settings);
   for (const key of strayAdapterSettings(options.adapter)) {
     problems.push({
@@ -62,6 +63,20 @@ function validate(options: TapoOptions): OptionProblem[] {
       pointer: '/groupSize',
       message: 'groupSize only counts where views.positive is none',
       hint: 'with a positive image a group has 2 * rollouts answers',
+    });
+  }
+  if (groupSize !== undefined && isHalved) {
+    problems.push({
+      pointer: '/groupSize',
+      message: 'groupSize only counts where groupsWithoutPositive is whole',
+      hint: 'a halved group has `rollouts` answers',
+    });
+  }
+  if (isHalved && settings.rollouts < 2) {
+    problems.push({
+      pointer: '/rollouts',
+      message: 'a group of one answer teaches nothing',
+      hint: 'a halved group has `rollouts` answers; groupsWithoutPositive: whole makes it twice as large',
     });
   }
   if (minPixels !== null && maxPixels !== null && minPixels > maxPixels) {

@@ -1,20 +1,21 @@
 /** The switches of the method that training reads, as these options set them. */
+import { needsNegative } from '../../src/engine/loss/tapo.ts';
 import { listSwitches, type MethodSwitches, methodSwitches } from '../../src/methods/presets.ts';
 import type { TapoOptions } from './options.ts';
-import { resolveSettings } from './settings.ts';
+import { type ResolvedSettings, resolveSettings } from './settings.ts';
 
-export const USED_SWITCHES: ReadonlySet<keyof MethodSwitches> = new Set<keyof MethodSwitches>([
-  'whenNoneInformative',
-  'firstStepLearningRate',
-  'rolloutSeeds',
-  'rewardRule',
-  'lossNormalisation',
-]);
+type Images = Pick<ResolvedSettings, 'views' | 'positiveConditioning' | 'loss'>;
 
-/** Those that training reads, and the image that answers about the positive are trained on, for the record of the run. */
+/** Those that training with these options reads, and how answers about other images are trained on, for the record of the run. */
 export function usedSwitches(options: TapoOptions): Record<string, string> {
-  const used = listSwitches(switchesOf(options)).filter(({ name }) => USED_SWITCHES.has(name));
-  const { views, positiveConditioning, loss } = resolveSettings(options);
+  const settings = resolveSettings(options);
+  const { views, positiveConditioning, loss } = settings;
+  const names = new Set<keyof MethodSwitches>([
+    ...(['whenNoneInformative', 'firstStepLearningRate', 'rolloutSeeds', 'rewardRule', 'lossNormalisation'] as const),
+    ...(views.positive === 'none' ? (['groupsWithoutPositive'] as const) : []),
+    ...(scoresOtherImages(settings) ? (['viewLayout'] as const) : []),
+  ]);
+  const used = listSwitches(switchesOf(options)).filter(({ name }) => names.has(name));
   return {
     ...Object.fromEntries(used.map(({ name, value }) => [name, value])),
     ...(views.positive !== 'none' && { positiveConditioning }),
@@ -22,13 +23,22 @@ export function usedSwitches(options: TapoOptions): Record<string, string> {
   };
 }
 
+/** Whether an image is scored that may differ from the anchor in shape, as those with noise or holes do not. */
+export function scoresOtherImages({ views, positiveConditioning, loss }: Images): boolean {
+  const scoresPositive = views.positive === 'same-class' && positiveConditioning === 'own';
+  return scoresPositive || (views.negative === 'other-class' && needsNegative(loss));
+}
+
 export function switchesOf(options: TapoOptions): MethodSwitches {
   const { whenNoneInformative, firstStepLearningRate, rolloutSeeds, rewardRule, lossNormalisation } = options;
+  const { groupsWithoutPositive, viewLayout } = options;
   return methodSwitches(options.set, {
     ...(whenNoneInformative && { whenNoneInformative }),
     ...(firstStepLearningRate && { firstStepLearningRate }),
     ...(rolloutSeeds && { rolloutSeeds }),
     ...(rewardRule && { rewardRule }),
     ...(lossNormalisation && { lossNormalisation }),
+    ...(groupsWithoutPositive && { groupsWithoutPositive }),
+    ...(viewLayout && { viewLayout }),
   });
 }

@@ -27,9 +27,18 @@ export async function writeTinyModel(runtime: Runtime, folder: string, seed = 1)
 
 /** Writes a square PNG of one colour with some noise. */
 export async function writeSquare(file: string, colour: readonly [number, number, number], side = 56): Promise<void> {
+  await writeRectangle(file, colour, side, side);
+}
+
+export async function writeRectangle(
+  file: string,
+  colour: readonly [number, number, number],
+  width: number,
+  height: number,
+): Promise<void> {
   await mkdir(path.dirname(file), { recursive: true });
-  const raw = Uint8Array.from({ length: side * side * 3 }, (_, at) => colour[at % 3]! + ((at * 37) % 11));
-  await sharp(raw, { raw: { width: side, height: side, channels: 3 } })
+  const raw = Uint8Array.from({ length: width * height * 3 }, (_, at) => colour[at % 3]! + ((at * 37) % 11));
+  await sharp(raw, { raw: { width, height, channels: 3 } })
     .png()
     .toFile(file);
 }

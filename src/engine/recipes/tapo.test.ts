@@ -40,15 +40,15 @@ beforeAll(async () => {
 });
 afterAll(() => runtime.close());
 
-function picture(name: string): ImagePatches {
+function picture(name: string, grid: ImagePatches['grid']): ImagePatches {
   const stream = new RandomStream('picture', name);
-  return { grid: [1, 4, 4], pixels: Float32Array.from({ length: 16 * 1176 }, () => stream.normal()) };
+  return { grid, pixels: Float32Array.from({ length: grid[1] * grid[2] * 1176 }, () => stream.normal()) };
 }
 
-function promptAbout(name: string): Prompt {
-  const units = new Array<number>(4).fill(config.imageTokenId);
+function promptAbout(name: string, grid: ImagePatches['grid'] = [1, 4, 4]): Prompt {
+  const units = new Array<number>((grid[1] * grid[2]) / 4).fill(config.imageTokenId);
   const inputIds = Int32Array.of(5, config.visionStartTokenId, ...units, config.visionEndTokenId, 9, 10);
-  return { inputIds, images: [picture(name)] };
+  return { inputIds, images: [picture(name, grid)] };
 }
 
 function taskOf(changes: Partial<TapoTask> & { hasPositive?: boolean; hasNegative?: boolean } = {}): TapoTask {
@@ -466,14 +466,64 @@ describe('trainTapo()', () => {
     for (const id of Object.keys(one!)) expect(two![id]).not.toEqual(one![id]);
   });
 
-  it('Q22: makes groups of twice the rollouts without a positive image, and no more updates', async () => {
-    const steps = { totalSteps: 1, groupsPerStep: 4, maxDraws: 1 };
+  it('Q22: makes groups of twice the rollouts without a positive image, or half of that in more updates as the released code', async () => {
     const all = (accuracies: readonly number[]) => accuracies.map((_, i) => i);
-    const both = await train(steps, taskOf({ informative: all }));
-    const single = await train(steps, taskOf({ informative: all, hasPositive: false }));
-    for (const { reports } of [both, single]) {
-      expect(reports[0]!.drawn.map(({ rollouts }) => rollouts.length)).toEqual([6, 6, 6, 6]);
-      expect(reports[0]!.update!.made).toBe(2);
-    }
+    const stepOf = async (hasPositive: boolean, changes: Partial<TapoOptions> = {}) => {
+      const options = { totalSteps: 1, groupsPerStep: 4, maxDraws: 1, ...changes };
+      const { reports } = await train(options, taskOf({ informative: all, hasPositive }));
+      const { drawn, update } = reports[0]!;
+      return { sizes: drawn.map(({ rollouts }) => rollouts.length), updates: update!.made };
+    };
+    const whole = { sizes: [6, 6, 6, 6], updates: 2 };
+    expect(await stepOf(true)).toEqual(whole);
+    expect(await stepOf(false)).toEqual(whole);
+    const halved = await stepOf(false, { groupSize: 3, groupsPerStep: 8, updatesPerStep: 4 });
+    expect(halved).toEqual({ sizes: new Array(8).fill(3), updates: 4 });
+  });
+
+  describe('Q23: in the own layout of an image, or that of the anchor as the released code', () => {
+    /** Anchors of 4 x 4 patches; the other images have the grid, of own layout. */
+    const shapes = (grid: ImagePatches['grid']) =>
+      taskOf({
+        question: async (index) => ({
+          id: `q${index}`,
+          anchor: promptAbout(`anchor ${index}`),
+          positive: promptAbout(`positive ${index}`, grid),
+          negative: promptAbout(`negative ${index}`, grid),
+        }),
+        informative: (accuracies) => accuracies.map((_, i) => i),
+      });
+    const free = { ...SAMPLING, bannedTokenIds: [] };
+    const step = { totalSteps: 1, updatesPerStep: 1, maxDraws: 1, sampling: free };
+    const both = async (grid: ImagePatches['grid'], changes: Partial<TapoOptions> = {}) => {
+      const own = await train({ ...step, ...changes }, shapes(grid));
+      const anchor = await train({ ...step, ...changes, viewLayout: 'anchor' }, shapes(grid));
+      expect(answersOf(anchor)).toEqual(answersOf(own));
+      return [own, anchor].map(({ reports, weights }) => ({ terms: reports[0]!.update!.terms, weights }));
+    };
+
+    it('is the same where shapes are equal', async () => {
+      const [own, anchor] = await both([1, 4, 4]);
+      expect(anchor!.weights).toEqual(own!.weights);
+    });
+
+    it('scores answers otherwise than they were sampled in another shape with as many tokens', async () => {
+      const [own, anchor] = await both([1, 2, 8]);
+      expect(own!.terms['rolloutDifference']).toBeLessThan(1e-5);
+      expect(anchor!.terms['rolloutDifference']).toBeGreaterThan(1e-3);
+      expect(largestDifference(own!.weights, anchor!.weights)).toBeGreaterThan(1e-4);
+    });
+
+    it('concerns only the negative image where answers are trained on the anchor', async () => {
+      const [own, anchor] = await both([1, 2, 8], { positiveConditioning: 'anchor' });
+      expect(anchor!.terms['policy']).toBe(own!.terms['policy']);
+      expect(Math.abs(anchor!.terms['negativeKl']! - own!.terms['negativeKl']!)).toBeGreaterThan(1e-5);
+    });
+
+    it('cannot score another number of tokens', async () => {
+      const shown = shapes([1, 4, 8]);
+      await expect(train({ ...step, viewLayout: 'anchor' }, shown)).rejects.toThrow('does not fit the layout');
+      await expect(train(step, shown)).resolves.toBeDefined();
+    });
   });
 });

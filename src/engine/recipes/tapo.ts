@@ -22,8 +22,9 @@
  *   Q20  later draws of a step take only as many questions as are likely missing, unless `questionsPerDraw` is given as in the
  *        code; a surplus is dropped as there
  *   Q21  every request has noise of its own (`sharedNoise` repeats the code)
- *   Q22  without a positive image the group is 2n answers about the anchor, with no other halving
- *   Q23  inputs are built for each image on its own, so grids may differ
+ *   Q22  without a positive image the group is 2n answers about the anchor, with no other halving (the caller's `groupSize`,
+ *        `groupsPerStep` and `updatesPerStep` repeat the code)
+ *   Q23  inputs are built for each image on its own, so grids may differ (`viewLayout: anchor` repeats the code)
  *   Q29  reported terms cover whole updates
  * and without a number:
  *   a    AdamW has float32 moments instead of bfloat16 with Kahan summation
@@ -63,11 +64,14 @@ import {
   type Unit,
   weightsOf,
 } from './tapo-inputs.ts';
+import { inLayoutOf } from './view-layout.ts';
 
 /** A question about one image, in tokens. */
 export interface Prompt {
   readonly inputIds: Int32Array;
   readonly images: readonly ImagePatches[];
+  /** Shapes that positions are taken from where these are not the images' own. */
+  readonly grids?: readonly ImagePatches['grid'][];
 }
 
 /** A row of triplets, ready for the model. */
@@ -151,6 +155,8 @@ export interface TapoOptions {
   readonly lossAveraging?: 'token' | 'sequence';
   /** Which image answers about the positive one are trained on. @default 'own' */
   readonly positiveConditioning?: 'own' | 'anchor';
+  /** Tokens and positions in which positive and negative images are scored; `anchor` needs as many. @default 'own' */
+  readonly viewLayout?: 'own' | 'anchor';
   /** The negative divergence and both entropies fade linearly to this factor over so many steps. */
   readonly fading?: { readonly to: number; readonly steps: number };
   /** Answers with a greater accuracy are imitated, where the loss has that term. @default 0.1 */
@@ -499,7 +505,7 @@ class Trainer {
     if (needsNegative(loss) && loss.negativeBranch !== 'trained') {
       say('negative images');
       const about = members.flatMap(({ group, trajectories }) =>
-        packRows(negativeOf(group.question), trajectories, this.#rowSize()).map((row): Unit => [row]),
+        packRows(this.#negativeOf(group.question), trajectories, this.#rowSize()).map((row): Unit => [row]),
       );
       await this.#readLogProbs(about, 'negative');
     }
@@ -540,7 +546,7 @@ class Trainer {
       const own = trajectories.filter((trajectory) => view === 'all' || trajectory.view === view);
       return packRows(prompt, own, this.#rowSize()).map((row): Unit => {
         if (this.#options.loss.negativeBranch !== 'trained') return [row];
-        const negative = negativeOf(question);
+        const negative = this.#negativeOf(question);
         const length = negative.inputIds.length - 1 + tokensOf(row.trajectories);
         return [row, { prompt: negative, trajectories: row.trajectories, length, isNegative: true }];
       });
@@ -558,7 +564,19 @@ class Trainer {
   #trainedOn(question: Question): { readonly view: Rollout['view'] | 'all'; readonly prompt: Prompt }[] {
     return this.#options.positiveConditioning === 'anchor'
       ? [{ view: 'all', prompt: question.anchor }]
-      : viewsOf(question);
+      : viewsOf(question).map(({ view, prompt }) => ({ view, prompt: this.#scored(question, prompt) }));
+  }
+
+  #negativeOf(question: Question): Prompt {
+    const { id, negative } = question;
+    if (negative === null)
+      throw new TypeError(`the loss has a term on the negative image, but question ${id} has none`);
+    return this.#scored(question, negative);
+  }
+
+  /** A prompt about any image of the question as it is scored. */
+  #scored({ anchor }: Question, prompt: Prompt): Prompt {
+    return this.#options.viewLayout === 'anchor' && prompt !== anchor ? inLayoutOf(anchor, prompt) : prompt;
   }
 
   /** Factor on the terms that fade, or null where none does. */
@@ -644,15 +662,11 @@ class Trainer {
     const laidOut = rows.map(({ prompt, trajectories }) => ({
       prefix: prompt.inputIds,
       images: prompt.images.map(placeOf),
+      ...(prompt.grids && { grids: prompt.grids }),
       branches: trajectories.map(({ tokenIds }) => ({ ids: tokenIds })),
     }));
     return buildBatch(this.#model.config, laidOut, [...places.keys()]);
   }
-}
-
-function negativeOf({ id, negative }: Question): Prompt {
-  if (negative === null) throw new TypeError(`the loss has a term on the negative image, but question ${id} has none`);
-  return negative;
 }
 
 interface RowSize {

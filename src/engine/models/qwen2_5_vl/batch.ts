@@ -28,6 +28,8 @@ export interface Row {
   readonly prefix: ArrayLike<number>;
   /** For each image of the prefix, in order, its place in the batch's list of images. */
   readonly images: readonly number[];
+  /** Shapes of the images as positions see them, of as many patches. @default their own */
+  readonly grids?: readonly ImagePatches['grid'][];
   readonly branches: readonly Branch[];
 }
 
@@ -71,7 +73,7 @@ export function buildBatch(config: Qwen25VLConfig, rows: readonly Row[], images:
   laidOut.forEach((row, b) => {
     const at = b * tokens;
     ids.set(row.ids, at);
-    const grids = rows[b]!.images.map((image) => images[image]!.grid);
+    const grids = rows[b]!.grids ?? rows[b]!.images.map((image) => images[image]!.grid);
     const positions = rowPositions(config, row, grids);
     angles.write(positions, cos.subarray(at * half), sin.subarray(at * half));
     fillBias(bias.subarray(at * tokens, (at + tokens) * tokens), tokens, row);
