@@ -14,8 +14,8 @@ export interface DeviceInfo {
 export interface Lease extends AsyncDisposable {
   readonly device: DeviceInfo;
   readonly runtime: Runtime;
-  /** Memory of the device, freed when the lease ends; absent on the CPU. */
-  readonly memory?: DeviceMemory | undefined;
+  /** Memory of the device, freed when the lease ends; undefined on the CPU. */
+  readonly memory: DeviceMemory | undefined;
   /**
    * The session for a content key: made on first use, shared by whoever asks for the same key on the same device, kept
    * after release until the pool needs the memory.

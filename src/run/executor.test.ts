@@ -222,6 +222,23 @@ stages:
     expect(leases).toBe(1);
   });
 
+  it('hands stages the memory of their device', async () => {
+    const unused = () => {
+      throw new Error('nothing is computed');
+    };
+    const memory = { allocate: unused, upload: unused, download: unused };
+    for (const [own, text] of [
+      [undefined, 'cpu'],
+      [memory, 'cpu with its own memory'],
+    ] as const) {
+      const folder = await temporaryFolder();
+      const lease = async () => ({ ...fakeLease(), memory: own });
+      const { record } = await runPlan(folder, 'stages: { a: { uses: fake-device } }', { lease });
+      const output = record.stages[0]!.outputs['data']!.path;
+      expect(await readFile(join(output, 'text.txt'), 'utf8')).toBe(text);
+    }
+  });
+
   it('runs no more stages at once than it has slots', async () => {
     const folder = await temporaryFolder();
     const stage = (name: string) => `  ${name}: { uses: fake-count, with: { steps: 3, stepMs: 15 } }`;

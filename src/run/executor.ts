@@ -351,6 +351,9 @@ class PlanExecution {
       get runtime() {
         return lease.runtime;
       },
+      get memory() {
+        return lease.memory;
+      },
       session: (key, create) => lease.session(key, create),
       [Symbol.asyncDispose]: async () => {
         // Told before it is given back, so that no other holder can seem to have had it at the same time.

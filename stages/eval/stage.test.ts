@@ -65,6 +65,7 @@ async function evaluated(batchSize: number) {
   const lease = {
     device: { id: 'cpu', provider: source.provider, description: 'test', threads: 1 },
     runtime,
+    memory: undefined,
     session: source.session,
     async [Symbol.asyncDispose]() {},
   } satisfies Lease;

@@ -48,6 +48,7 @@ export function leaseOf(runtime: Runtime): Lease {
   return {
     device: { id: 'cpu', provider: source.provider, description: 'test', threads: 1 },
     runtime,
+    memory: undefined,
     session: source.session,
     async [Symbol.asyncDispose]() {},
   };

@@ -114,7 +114,7 @@ export const fakeDeaf = {
     }),
 };
 
-/** Writes the id of the device it has on lease. */
+/** Writes the id of the device it has on lease, and whether that has a memory of its own. */
 export const fakeDevice = {
   kind: 'fake-device',
   summary: 'Uses a device.',
@@ -124,7 +124,8 @@ export const fakeDevice = {
   resources: () => ({ device: true }),
   async run({ options, outputs, lease, signal }) {
     await sleep(options.ms, undefined, { signal });
-    await writeFile(join(outputs.data, 'text.txt'), lease.device.id);
+    const memory = lease.memory ? ' with its own memory' : '';
+    await writeFile(join(outputs.data, 'text.txt'), lease.device.id + memory);
     return {};
   },
 };

@@ -99,6 +99,7 @@ export function fakeLease(onRelease: () => void = () => undefined): Lease {
   };
   return {
     device: { id: 'cpu', provider: 'cpu', description: 'fake', threads: 2 },
+    memory: undefined,
     runtime: {
       name: 'worker',
       version: 'fake',
