@@ -7,6 +7,9 @@ A row is a list of text lengths (tokens, drawn at random) and image sizes (heigh
 merged patch, drawn at random); it starts and ends with text. `--inputs FILE` takes a batch of your own instead: a
 safetensors file with input_ids, attention_mask, labels and, where there are images, pixel_values and image_grid_thw.
 
+fr1 compares all that these files hold and refuses tensors of other names. Weights without a gradient are not in the file: fr1 counts
+them as agreeing where its own gradient is 0, and lists the others.
+
 Everything is computed in float32 on the CPU with eager attention. Greedy tokens ignore the end-of-text token, and prompts
 with images must hold whole images. Large models: --no-grads; float32 weights take 4 bytes each.
 Needs torch, transformers (>= 4.49) and safetensors.

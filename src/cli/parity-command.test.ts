@@ -9,6 +9,22 @@ import { openSafetensors, writeSafetensors } from '../engine/weights/safetensors
 
 const folder = (name: string) => fixture('qwen2_5_vl', name);
 
+/** A recorded file under other names or with other values; a tensor without a name is left out. */
+async function rewritten(file: string, change: (name: string, data: Float32Array) => string | null): Promise<string> {
+  const source = openSafetensors(join(folder('tiny_tied'), file));
+  const path = join(await temporaryFolder(), file);
+  await writeSafetensors(
+    path,
+    source.names.flatMap((stored) => {
+      const { shape } = source.info(stored);
+      const data = Float32Array.from(source.read(stored).data as Iterable<number | bigint>, Number);
+      const name = change(stored, data);
+      return name === null ? [] : [{ name, shape, load: () => ({ dtype: 'float32' as const, shape, data }) }];
+    }),
+  );
+  return path;
+}
+
 describe('fr1 parity', () => {
   it.each(['tiny_tied', 'tiny_untied'])('agrees with transformers on %s', async (name) => {
     const dir = folder(name);
@@ -59,27 +75,48 @@ describe('fr1 parity', () => {
 
   it('exits with 1 and names the tensors that are beyond their tolerance', async () => {
     const dir = folder('tiny_tied');
-    const out = await temporaryFolder();
-    const file = openSafetensors(join(dir, 'expected_grads.safetensors'));
-    const changed = 'model.language_model.norm.weight';
-    await writeSafetensors(
-      join(out, 'grads.safetensors'),
-      file.names.map((name) => ({
-        name,
-        shape: file.info(name).shape,
-        load: () => {
-          const { shape, data } = file.readFloat32(name);
-          if (name === changed) data[0]! += 0.001 * Math.hypot(...data);
-          return { dtype: 'float32', shape, data };
-        },
-      })),
-    );
-    const { exitCode, stdout } = await callCli(dir, [
-      ...['parity', '.', 'expected.safetensors', '--grads', join(out, 'grads.safetensors')],
-    ]);
+    const grads = await rewritten('expected_grads.safetensors', (name, data) => {
+      if (name === 'model.language_model.norm.weight') data[0]! += 0.001 * Math.hypot(...data);
+      return name;
+    });
+    const { exitCode, stdout } = await callCli(dir, ['parity', '.', 'expected.safetensors', '--grads', grads]);
     expect(exitCode).toBe(1);
     expect(stdout).toMatch(/gradient of model\.norm\.weight .* BEYOND/);
     expect(stdout).toContain('1 of 97 are beyond their tolerance');
+  });
+
+  it('tells the weights of which there is no gradient to compare with, and compares the others', async () => {
+    const grads = await rewritten('expected_grads.safetensors', (name) => (name.includes('up_proj') ? null : name));
+    const argv = ['parity', '.', 'expected.safetensors', '--grads', grads];
+    const { exitCode, stdout } = await callCli(folder('tiny_tied'), argv);
+    expect(exitCode).toBe(0);
+    expect(stdout).toMatch(/the file has no gradient of them: \d+ weights, \S+\.up_proj\.weight, /);
+    const report = JSON.parse((await callCli(folder('tiny_tied'), [...argv, '--json'])).stdout);
+    expect(report.notCompared).toContain('visual.blocks.1.mlp.up_proj.weight');
+    expect(report.rows.length + report.notCompared.length).toBe(97);
+  });
+
+  it('refuses files with tensors that are nothing to compare', async () => {
+    const renamed = (file: string, from: string, to: string) => rewritten(file, (name) => (name === from ? to : name));
+    const refusals = [
+      [
+        ['--grads', await renamed('expected_grads.safetensors', 'model.language_model.norm.weight', 'head.weight')],
+        'it holds "head.weight", which are gradients of no trained parameter',
+      ],
+      [['--generate', await renamed('expected_generate.safetensors', 'generated', 'tokens')], 'it holds "tokens"'],
+      [['--inputs', await renamed('expected.safetensors', 'logits', 'logit')], 'it holds "logit"; known are input_ids'],
+    ] as const;
+    for (const [options, message] of refusals) {
+      const { exitCode, stderr } = await callCli(folder('tiny_tied'), [
+        ...['parity', '.', 'expected.safetensors', ...options],
+      ]);
+      expect({ exitCode, stderr }).toEqual({ exitCode: 2, stderr: expect.stringContaining(message) });
+    }
+    const batch = await rewritten('expected.safetensors', (name) =>
+      /^(?:input_ids|attention_mask|pixel_values|image_grid_thw)$/.test(name) ? name : null,
+    );
+    const without = await callCli(folder('tiny_tied'), ['parity', '.', batch]);
+    expect(without).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('nothing to compare with') });
   });
 
   it('refuses a file that does not fit, saying why', async () => {

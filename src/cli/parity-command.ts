@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import { openModelFolder } from '../engine/adapters/model-folder.ts';
 import type { Execution } from '../engine/models/qwen2_5_vl/execution.ts';
-import { compareWithExpected, type ParityRow } from '../engine/models/qwen2_5_vl/parity.ts';
+import { compareWithExpected, type ParityReport, type ParityRow } from '../engine/models/qwen2_5_vl/parity.ts';
 import { SessionPool } from '../pool/pool.ts';
 import { sourceOfLease } from '../pool/session-source.ts';
 import { tableLines } from '../ui/table.ts';
@@ -36,7 +36,7 @@ export async function parityCommand(
   const pool = await SessionPool.open({ devices: [flags.device], threads: flags.threads });
   try {
     await using lease = await pool.lease({ holder: 'parity', signal: abort.signal });
-    const rows = await compareWithExpected(
+    const compared = await compareWithExpected(
       sourceOfLease(lease),
       folder,
       {
@@ -48,8 +48,11 @@ export async function parityCommand(
       },
       abort.signal,
     );
-    const holds = rows.every(({ within }) => within);
-    writeLines(io.stdout, flags.json ? [JSON.stringify({ version: 1, holds, rows }, null, 2)] : report(rows));
+    const holds = compared.rows.every(({ within }) => within);
+    writeLines(
+      io.stdout,
+      flags.json ? [JSON.stringify({ version: 1, holds, ...compared }, null, 2)] : report(compared),
+    );
     return holds ? 0 : 1;
   } catch (error) {
     if (!abort.signal.aborted) throw error;
@@ -61,7 +64,7 @@ export async function parityCommand(
 }
 
 /** Values, then the worst gradients; whatever is beyond its tolerance is always shown. */
-function report(rows: readonly ParityRow[]): string[] {
+function report({ rows, notCompared }: ParityReport): string[] {
   const isGradient = ({ measure }: ParityRow) => measure === 'relative norm';
   const gradients = rows.filter(isGradient).sort((a, b) => ratio(b) - ratio(a));
   const wrong = gradients.filter(({ within }) => !within).length;
@@ -90,8 +93,17 @@ function report(rows: readonly ParityRow[]): string[] {
           }),
         ]),
     '',
+    ...(notCompared.length === 0
+      ? []
+      : [
+          `not compared, since the file has no gradient of them: ${notCompared.length} weights, ${someOf(notCompared)}`,
+        ]),
     beyond === 0 ? `all ${rows.length} agree` : `${beyond} of ${rows.length} are beyond their tolerance`,
   ];
+}
+
+function someOf(names: readonly string[]): string {
+  return names.length > 3 ? `${names.slice(0, 3).join(', ')} ...` : names.join(', ');
 }
 
 const ratio = ({ error, tolerance }: ParityRow) => (Number.isNaN(error) ? Number.POSITIVE_INFINITY : error / tolerance);

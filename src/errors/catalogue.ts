@@ -267,7 +267,8 @@ export const CATALOGUE = {
   },
   PARITY_FILE_INVALID: {
     exit: 2,
-    explanation: 'A file given to `fr1 parity` lacks a tensor or does not fit the model or the batch.',
+    explanation:
+      'A file given to `fr1 parity` lacks a tensor, holds one that is nothing to compare (a wrong name would pass for agreement), or does not fit the model or the batch.',
   },
   RUN_UNKNOWN: { exit: 2, explanation: '`fr1 show` was asked for a run that the workspace does not hold.' },
   // methods

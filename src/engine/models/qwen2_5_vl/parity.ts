@@ -1,6 +1,7 @@
 /**
  * Compares this engine with values that another implementation recorded for the same weights and batch
- * (scripts/dump_expected.py writes such files). Everything is compared that a file holds.
+ * (scripts/dump_expected.py writes such files). Everything is compared that a file holds; a tensor that is neither an input nor
+ * something to compare is refused, so that a wrong name never passes for agreement.
  */
 
 import { Fr1Error } from '../../../errors/fr1-error.ts';
@@ -53,6 +54,13 @@ export interface ParityRow {
   readonly within: boolean;
 }
 
+export interface ParityReport {
+  /** One per compared tensor, in the order of the computation. */
+  readonly rows: readonly ParityRow[];
+  /** Parameters of which the file of gradients has none, although they have one here. */
+  readonly notCompared: readonly string[];
+}
+
 export interface ParityOptions {
   readonly expected: string;
   /** Holds the batch where `expected` does not. */
@@ -66,8 +74,7 @@ export interface ParityOptions {
 /**
  * Without gradients to compare, weights stay as they are for generation: those of large models in their files.
  *
- * @returns one row per compared tensor, in the order of the computation
- * @throws PARITY_FILE_INVALID when a file lacks a tensor or has another shape than the batch asks for
+ * @throws PARITY_FILE_INVALID when a file lacks a tensor, has one of an unknown name or of another shape than the batch asks for
  * @throws MEMORY_SHORT when the gradients of all weights would not fit
  */
 export async function compareWithExpected(
@@ -75,11 +82,20 @@ export async function compareWithExpected(
   { base, adapter }: ModelFolder,
   options: ParityOptions,
   signal?: AbortSignal,
-): Promise<ParityRow[]> {
+): Promise<ParityReport> {
   const { config } = base;
   const { gradients, generated, execution = defaultExecution(config) } = options;
   const expected = openSafetensors(options.expected);
-  const { sequences, labelled } = readBatch(options.inputs ? openSafetensors(options.inputs) : expected, config);
+  const inputs = options.inputs ? openSafetensors(options.inputs) : expected;
+  const { sequences, labelled } = readBatch(inputs, config);
+  for (const file of [inputs, expected]) requireNames(file, [...INPUTS, ...VALUES]);
+  const hasValues = VALUES.some((name) => expected.has(name));
+  if (!hasValues && gradients === undefined && generated === undefined)
+    throw invalid(expected, `it holds nothing to compare with: ${VALUES.join(', ')}`);
+  if (expected.has('image_embeds') && sequences.images.length === 0)
+    throw invalid(expected, 'it holds image_embeds, and the batch has no image');
+  const answers = generated === undefined ? undefined : openSafetensors(generated);
+  if (answers) requireNames(answers, ['generated']);
   const hasLoss = expected.has('loss') || gradients !== undefined;
   if (hasLoss && labelled.length === 0) throw invalid(expected, 'its labels ask for no token, so there is no loss');
   const names = base.parameters.map(({ name }) => name);
@@ -88,17 +104,35 @@ export async function compareWithExpected(
     : gradients !== undefined
       ? trainedWeights(base)
       : ModelWeights.frozen(frozenWeights(base, names, execution));
+  const stored = gradients === undefined ? null : storedGradients(openSafetensors(gradients), weights);
   const model = new TrainingModel(source, config, weights, execution);
   try {
     const rows = await compareForward(source, model, expected, sequences, signal);
-    if (hasLoss) rows.push(...(await compareLoss(model, expected, gradients, sequences, labelled, signal)));
-    if (generated !== undefined) {
-      rows.push(await compareGenerated(source, model, openSafetensors(generated), sequences, signal));
-    }
-    return rows;
+    const loss = hasLoss ? await compareLoss(model, expected, stored, sequences, labelled, signal) : EMPTY;
+    rows.push(...loss.rows);
+    if (answers) rows.push(await compareGenerated(source, model, answers, sequences, signal));
+    return { rows, notCompared: loss.notCompared };
   } finally {
     await model.release();
   }
+}
+
+const EMPTY: ParityReport = { rows: [], notCompared: [] };
+
+/** A batch; the token types say what the image tokens say already. */
+const INPUTS = [
+  'input_ids',
+  'attention_mask',
+  'labels',
+  'pixel_values',
+  'image_grid_thw',
+  'mm_token_type_ids',
+] as const;
+const VALUES = ['position_ids', 'rope_deltas', 'image_embeds', 'logits', 'loss'] as const;
+
+function requireNames(file: SafetensorsFile, known: readonly string[]): void {
+  const unknown = file.names.filter((name) => !known.includes(name));
+  if (unknown.length > 0) throw invalid(file, `it holds ${listed(unknown)}; known are ${known.join(', ')}`);
 }
 
 /** All weights, to be trained. @throws MEMORY_SHORT before they are read */
@@ -147,7 +181,10 @@ function readBatch(
 }
 
 function readImages(file: SafetensorsFile, config: Qwen25VLConfig): ImagePatches[] {
-  if (!file.has('image_grid_thw')) return [];
+  if (!file.has('image_grid_thw')) {
+    if (file.has('pixel_values')) throw invalid(file, 'it has pixel_values without image_grid_thw');
+    return [];
+  }
   const { inChannels, temporalPatchSize, patchSize } = config.vision;
   const width = inChannels * temporalPatchSize * patchSize ** 2;
   const grids = numbersOf(file, 'image_grid_thw');
@@ -275,11 +312,11 @@ function compareRows(file: SafetensorsFile, name: 'image_embeds', got: HostTenso
 async function compareLoss(
   model: TrainingModel,
   file: SafetensorsFile,
-  gradientsPath: string | undefined,
+  stored: StoredGradients | null,
   sequences: Sequences,
   labelled: readonly Target[],
   signal: AbortSignal | undefined,
-): Promise<ParityRow[]> {
+): Promise<ParityReport> {
   const { batch } = sequenceBatch(model.config, sequences, labelled);
   const count = batch.targets.length;
   const lossRow = (got: number): ParityRow[] => {
@@ -288,26 +325,59 @@ async function compareLoss(
     const scale = Math.abs(want);
     return [row('loss', 'relative difference', Math.abs(got - want) / scale, PARITY_TOLERANCE.loss, scale)];
   };
-  if (gradientsPath === undefined) {
+  if (stored === null) {
     const logProbs = await model.logProbs(batch, signal);
-    return lossRow(-logProbs.reduce((sum, each) => sum + each, 0) / count);
+    return { rows: lossRow(-logProbs.reduce((sum, each) => sum + each, 0) / count), notCompared: [] };
   }
   const gradients = model.store.buffer();
   const weight = float32([count], new Float32Array(count).fill(1 / count));
   const { loss } = await model.lossAndGradients(batch, WEIGHTED_NLL, { weight }, gradients, { signal });
-  return [...lossRow(loss), ...compareGradients(openSafetensors(gradientsPath), model, gradients)];
+  const compared = compareGradients(stored, model, gradients);
+  return { ...compared, rows: [...lossRow(loss), ...compared.rows] };
 }
 
-function compareGradients(file: SafetensorsFile, model: TrainingModel, gradients: Float32Array): ParityRow[] {
-  const stored = new Map(file.names.map((name) => [trainedName(name), name]));
-  if (!model.store.parameters.some(({ name }) => stored.has(name)))
-    throw invalid(file, 'it has no gradient of a parameter of the model');
-  return model.store.parameters.flatMap(({ name, shape }) => {
-    const storedName = stored.get(name);
-    if (storedName === undefined) return [];
-    checkSize(file, storedName, sizeOf(shape));
-    const want = file.readFloat32(storedName).data;
+interface StoredGradients {
+  readonly file: SafetensorsFile;
+  /** Names in the file by those of the trained parameters. */
+  readonly names: ReadonlyMap<string, string>;
+}
+
+/** @throws PARITY_FILE_INVALID for a gradient of no parameter, or of another shape than its parameter */
+function storedGradients(file: SafetensorsFile, { trained }: ModelWeights): StoredGradients {
+  const shapes = new Map(trained.parameters.map(({ name, shape }) => [name, shape]));
+  const names = new Map<string, string>();
+  const unknown: string[] = [];
+  for (const stored of file.names) {
+    const name = trainedName(stored);
+    const shape = shapes.get(name);
+    if (shape === undefined || names.has(name)) unknown.push(stored);
+    else checkSize(file, stored, sizeOf(shape));
+    names.set(name, stored);
+  }
+  if (unknown.length > 0)
+    throw invalid(
+      file,
+      `it holds ${listed(unknown)}, which are gradients of no trained parameter of the model, or second ones`,
+    );
+  if (names.size === 0) throw invalid(file, 'it holds no gradients');
+  return { file, names };
+}
+
+/** What torch's backward did not reach is in no file; it agrees where the gradient here is 0 throughout. */
+function compareGradients(
+  { file, names }: StoredGradients,
+  model: TrainingModel,
+  gradients: Float32Array,
+): ParityReport {
+  const notCompared: string[] = [];
+  const rows = model.store.parameters.flatMap(({ name }) => {
+    const storedName = names.get(name);
     const got = model.store.view(gradients, name).data;
+    if (storedName === undefined) {
+      if (got.some((value) => value !== 0)) notCompared.push(name);
+      return [];
+    }
+    const want = file.readFloat32(storedName).data;
     let difference = 0;
     let norm = 0;
     for (let i = 0; i < want.length; i++) {
@@ -318,6 +388,13 @@ function compareGradients(file: SafetensorsFile, model: TrainingModel, gradients
     const error = norm === 0 ? Math.sqrt(difference) : Math.sqrt(difference / norm);
     return [row(`gradient of ${name}`, 'relative norm', error, PARITY_TOLERANCE.gradient, Math.sqrt(norm))];
   });
+  return { rows, notCompared };
+}
+
+/** `"a", "b", "c" and 12 more`. */
+function listed(names: readonly string[]): string {
+  const shown = names.slice(0, 3).map((name) => `"${name}"`);
+  return names.length > shown.length ? `${shown.join(', ')} and ${names.length - shown.length} more` : shown.join(', ');
 }
 
 /** Name under which a weight is trained here; PEFT puts a prefix before it and the adapter's name inside. */
