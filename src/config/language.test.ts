@@ -305,6 +305,25 @@ vars: { steps: { a: ~ } }
   });
 });
 
+describe('settings that nothing reads', () => {
+  it('Q8: are errors at their places, where the released scripts set variables that they never pass on', async () => {
+    // What a script sets, the names that its command hands to the trainer, and what the trainer takes otherwise.
+    type Settings = Readonly<Record<string, number>>;
+    const released = (set: Settings, passedOn: readonly string[], otherwise: Settings) => ({
+      ...otherwise,
+      ...Object.fromEntries(passedOn.map((name) => [name, set[name]])),
+    });
+    const defaults = { count: 10 };
+    expect(released({ count: 20 }, [], defaults)).toEqual({ count: 10 });
+    expect(released({ count: 20 }, ['count'], defaults)).toEqual({ count: 20 });
+    const stage = (options: string) => `vars: { count: 20 }\nstages: { s: { uses: source, with: ${options} } }\n`;
+    expect(await problems(stage('{}'))).toEqual(['p.yaml:1:9 VARIABLE_UNUSED']);
+    expect(await problems(stage('{ counts: "${{ vars.count }}" }'))).toEqual(['p.yaml:2:38 KEY_UNKNOWN']);
+    const { stages } = await load(stage('{ count: "${{ vars.count }}" }'));
+    expect(stages[0]!.options).toMatchObject({ count: 20 });
+  });
+});
+
 describe('a large file', () => {
   it('is refused at once, before it is parsed', async () => {
     const startedAt = performance.now();

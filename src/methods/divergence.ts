@@ -9,9 +9,14 @@ interface Common {
   readonly quirk: string;
   /** What fr1 does. */
   readonly here: string;
+  /** Whether it makes results unsound or a run fail, so that fr1 does otherwise by default. */
+  readonly isFlaw?: true;
 }
 
-/** `tests` are file and title of tests that show the behaviour, both behaviours where there is a switch. */
+/**
+ * `tests` are file and title of tests that show the behaviour. Of a flaw, and of whatever has a switch, at least one shows what the
+ * released code does beside what fr1 does, and its title says so: it begins with the number and names what is `released`.
+ */
 export type Divergence = Common &
   (
     | {
@@ -32,6 +37,8 @@ type Test = readonly [file: string, title: string];
 const EVALUATE = 'stages/eval/evaluate.test.ts';
 const IMPORTED = 'stages/eval/imported.test.ts';
 const SCORING = 'src/methods/scoring.test.ts';
+const IMPORT = 'stages/dataset/import.test.ts';
+const SFT = 'stages/sft/stage.test.ts';
 const RECIPE = 'src/engine/recipes/tapo.test.ts';
 const STAGE = 'stages/tapo/stage.test.ts';
 const GROUPING = 'stages/tapo/grouping.test.ts';
@@ -41,18 +48,22 @@ export const DIVERGENCES = {
     quirk:
       'The right option is listed first in every test item, and nothing shuffles; so is the label in four of five thoughts.',
     here: 'eval shuffles the options of each item by a seed of its own, the same for every model; dataset and rewrite put the right one anywhere among options and candidates.',
+    isFlaw: true,
     treatment: 'switch',
     switches: ['optionOrder'],
     options: ['dataset: optionOrder', 'rewrite: candidateOrder'],
     tests: [
-      [EVALUATE, 'shows the options in an order that does not give the label away, and as shipped on request'],
+      [
+        EVALUATE,
+        'Q1: shows the options in an order that does not give the label away, or label first as the released lists',
+      ],
       [
         'stages/dataset/labelled-images.test.ts',
-        'offers the nearest classes by name, in any order, and label-first on request (Q1)',
+        'Q1: offers the nearest classes by name, in any order, or label first as the released lists',
       ],
       [
         'stages/rewrite/teacher.test.ts',
-        'shuffles the candidates with what is said about them, and puts the label first on request (Q1)',
+        'Q1: shuffles the candidates with what is said about them, or puts the label first as most of the released thoughts',
       ],
     ],
   },
@@ -61,7 +72,9 @@ export const DIVERGENCES = {
     here: 'As in the code; `positiveConditioning: anchor` follows the paper.',
     treatment: 'option',
     options: ['tapo: positiveConditioning'],
-    tests: [[RECIPE, 'trains answers about the positive image on the anchor where asked']],
+    tests: [
+      [RECIPE, 'Q2: trains answers about the positive image on it as the released code, or on the anchor as the paper'],
+    ],
   },
   Q3: {
     quirk: 'An answer counts when it contains the label, also one that lists every option; so does the reward.',
@@ -69,16 +82,21 @@ export const DIVERGENCES = {
     treatment: 'switch',
     switches: ['rewardRule'],
     tests: [
-      [SCORING, 'counts an answer that lists the options as right by containment and as wrong strictly'],
+      [
+        SCORING,
+        'Q3: counts an answer that lists the options as wrong strictly, or as right by the released rule, containment',
+      ],
+      ['src/methods/reward.test.ts', 'Q3: does not reward %j, where the released rule, containment, does'],
       ['src/methods/reward.test.ts', 'counts the labels that an answer lists'],
     ],
   },
   Q4: {
     quirk: 'The super-category of the relative similarity is guessed from the path of the image.',
     here: 'It is that of the data set.',
+    isFlaw: true,
     treatment: 'switch',
     switches: ['standardFrom'],
-    tests: [[SCORING, 'takes the super-category from the data set, or from the path as the released evaluation']],
+    tests: [[SCORING, 'Q4: takes the super-category from the data set, or from the path as the released evaluation']],
   },
   Q5: {
     quirk: 'Open-world scoring searches the whole output, thought included, where there is no answer.',
@@ -86,8 +104,8 @@ export const DIVERGENCES = {
     treatment: 'switch',
     switches: ['openFallback'],
     tests: [
-      [SCORING, 'does not score a thought that mentions the label, except by the published fall-back'],
-      [IMPORTED, 'scores the same outputs otherwise under the sound rules'],
+      [SCORING, 'Q5: does not score a thought that mentions the label, or does as the released evaluation'],
+      [IMPORTED, 'Q5: scores the same outputs otherwise under the sound rules than under the released ones'],
     ],
   },
   Q6: {
@@ -95,11 +113,14 @@ export const DIVERGENCES = {
     here: 'Car labels lose them too, but a label of at most two words is compared as a whole.',
     treatment: 'switch',
     switches: ['emptyCarLabel'],
-    tests: [[SCORING, 'compares a car label of two words as a whole, not as the empty text']],
+    tests: [
+      [SCORING, 'Q6: compares a car label of two words as a whole, or as the empty text as the released evaluation'],
+    ],
   },
   Q7: {
     quirk: 'The first step trains with learning rate 0, although there is no warm-up.',
     here: 'It has the full rate.',
+    isFlaw: true,
     treatment: 'switch',
     switches: ['firstStepLearningRate'],
     tests: [[RECIPE, 'Q7: trains in the first step, or not as the released code']],
@@ -108,21 +129,37 @@ export const DIVERGENCES = {
     quirk: 'Shell variables are set that nothing reads, among them a response limit of 4096.',
     here: 'Unknown options and unused variables of a pipeline are errors; the limit is 2048 in the presets.',
     treatment: 'mended',
-    tests: [['src/config/language.test.ts', 'VARIABLE_UNUSED']],
+    tests: [
+      [
+        'src/config/language.test.ts',
+        'Q8: are errors at their places, where the released scripts set variables that they never pass on',
+      ],
+      ['stages/tapo/settings.test.ts', 'Q18: takes the values of the released scripts'],
+    ],
   },
   Q9: {
     quirk: 'A mathematics benchmark from the network is the validation set, and is always run at the end.',
     here: 'Training validates on nothing by default, `sft` on held-out chats where it is given some; evaluations are stages of their own, on data that the pipeline names.',
+    isFlaw: true,
     treatment: 'mended',
-    tests: [['stages/sft/stage.test.ts', 'measures held-out chats and keeps the best weights where asked']],
+    tests: [
+      [
+        SFT,
+        'Q9: validates on the chats that it is given or not at all, where the released code ends with a benchmark from the hub',
+      ],
+      [
+        RECIPE,
+        'Q9: generates for its steps alone, where the released code always answers a benchmark after the last one',
+      ],
+    ],
   },
   Q10: {
     quirk: 'Models that the paper compares with were asked with other prompts than the released ones.',
     here: 'Prompts have names and versions, which predictions and tables carry; `prompts: answer-only` is the one that an author gave.',
     treatment: 'mended',
     tests: [
-      ['src/methods/prompts.test.ts', 'writes every named prompt as its version fixes it'],
-      ['stages/tables/stage.test.ts', 'puts own rows below those of the paper, with how they were made'],
+      ['src/methods/prompts.test.ts', 'Q10: writes every named prompt as its version fixes it'],
+      ['stages/tables/stage.test.ts', 'Q10: puts own rows below those of the paper, with how they were made'],
     ],
   },
   Q11: {
@@ -140,7 +177,7 @@ export const DIVERGENCES = {
     here: 'Off; `referenceKl` turns it on.',
     treatment: 'option',
     options: ['tapo: referenceKl'],
-    tests: [[RECIPE, 'takes the divergence from a reference policy, which is 0 at first']],
+    tests: [[RECIPE, 'Q13: takes the divergence from a reference policy, which is 0 at first']],
   },
   Q14: {
     quirk: 'The divergence from the negative image uses the inverse of the ratio in the paper.',
@@ -160,7 +197,7 @@ export const DIVERGENCES = {
     options: ['tapo: negativeGradient'],
     tests: [
       [RECIPE, 'Q16: trains through the negative image where asked, with the same loss'],
-      ['src/engine/loss/tapo.test.ts', 'Q16: trains through the negative image as the reference would'],
+      ['src/engine/loss/tapo.test.ts', 'Q16: trains through the negative image as the reference would (%s, %s)'],
     ],
   },
   Q17: {
@@ -170,7 +207,7 @@ export const DIVERGENCES = {
     switches: ['lossNormalisation'],
     tests: [
       [RECIPE, 'Q17: takes one mean, or the mean of the means over four answers each as the released code'],
-      ['stages/sft/stage.test.ts', 'weighs micro-batches equally with the normalisation micro'],
+      [SFT, 'Q17: weighs tokens equally, or micro-batches as the released code'],
     ],
   },
   Q18: {
@@ -178,20 +215,21 @@ export const DIVERGENCES = {
     here: 'The presets have the values of the scripts; draws are bounded by `maxDraws`.',
     treatment: 'mended',
     tests: [
-      [RECIPE, 'skips a step that finds no informative group, after as many draws as it may take'],
-      ['stages/tapo/settings.test.ts', 'takes the values of the released scripts'],
+      [RECIPE, 'Q18: skips a step that finds no informative group, after as many draws as it may take'],
+      ['stages/tapo/settings.test.ts', 'Q18: takes the values of the released scripts'],
     ],
   },
   Q19: {
     quirk: 'A draw without any informative group is kept whole.',
     here: 'It is dropped. A draw has as many questions as in the scripts with their presets (`questionsPerDraw`).',
+    isFlaw: true,
     treatment: 'switch',
     switches: ['whenNoneInformative'],
     tests: [
-      [RECIPE, 'Q19: decides draw by draw what becomes of one without an informative group'],
+      [RECIPE, 'Q19: drops a draw without an informative group, or keeps the whole of it as the released code'],
       [
         'src/methods/group-filter.test.ts',
-        'drops everything when no group is informative, and keeps everything as the reference does',
+        'Q19: drops everything when no group is informative, or keeps everything as the released code',
       ],
     ],
   },
@@ -203,6 +241,7 @@ export const DIVERGENCES = {
   Q21: {
     quirk: 'All prompts and all steps share their noise, so that a row that comes again is answered alike.',
     here: 'Every request has noise of its own, from seed, step, place, row and view.',
+    isFlaw: true,
     treatment: 'switch',
     switches: ['rolloutSeeds'],
     tests: [[RECIPE, 'Q21: answers a question anew when it comes again, or alike as the released code']],
@@ -210,6 +249,7 @@ export const DIVERGENCES = {
   Q22: {
     quirk: 'Without positive images, groups and updates are still halved and doubled.',
     here: 'Groups are as large and updates as many as with them; `groupSize` is another size. `halved` repeats the code: half the answers a group, twice the groups and updates of a step.',
+    isFlaw: true,
     treatment: 'switch',
     switches: ['groupsWithoutPositive'],
     tests: [
@@ -227,6 +267,7 @@ export const DIVERGENCES = {
   Q23: {
     quirk: 'Positive and negative images are scored with the layout of the anchor, silently wrong for other shapes.',
     here: 'Inputs are built for each image; `triplets` resizes to the anchor on request. `anchor` repeats the code where an image has as many tokens as its anchor; where it has not, an error names the row. The code compares sums over a micro-batch, so that it also lets pass what cancels out there.',
+    isFlaw: true,
     treatment: 'switch',
     switches: ['viewLayout'],
     options: ['triplets: sizes'],
@@ -236,7 +277,10 @@ export const DIVERGENCES = {
         STAGE,
         'Q23: reads each image in its own layout, or in that of the anchor as the released code, if it has as many tokens',
       ],
-      ['stages/triplets/stage.test.ts', 'resizes positives and negatives to their anchors on request (Q23)'],
+      [
+        'stages/triplets/stage.test.ts',
+        'Q23: resizes positives and negatives to their anchors on request, as the released code needs them',
+      ],
     ],
   },
   Q24: {
@@ -248,7 +292,7 @@ export const DIVERGENCES = {
     quirk: 'Thoughts of the published chats differ in form, and 83 never name the label.',
     here: 'The data stays as it is; `sft` warns of answers without the form and of thoughts that never name theirs.',
     treatment: 'mended',
-    tests: [['stages/sft/stage.test.ts', 'warns of thoughts that never name their answer (Q25)']],
+    tests: [[SFT, 'Q25: warns of thoughts that never name their answer']],
   },
   Q26: {
     quirk: 'The vision tower is frozen in the first stage by an undocumented default, and trained in the second.',
@@ -263,46 +307,62 @@ export const DIVERGENCES = {
   Q28: {
     quirk: 'The first checkpoint is marked as the best for ever.',
     here: 'A training ends with its last weights. `sft` keeps the best instead where it has a validation set.',
+    isFlaw: true,
     treatment: 'mended',
-    tests: [['stages/sft/stage.test.ts', 'measures held-out chats and keeps the best weights where asked']],
+    tests: [
+      [SFT, 'Q28: keeps the best or the last weights, where the released code marks its first save as best for ever'],
+      [SFT, 'measures held-out chats and keeps the best weights where asked'],
+    ],
   },
   Q29: {
     quirk: 'Rewards are computed twice, and logged terms are those of the last micro-batch.',
     here: 'Rewards once, terms over whole updates.',
+    isFlaw: true,
     treatment: 'mended',
-    tests: [[RECIPE, 'does not depend on what is computed at once']],
+    tests: [
+      [
+        RECIPE,
+        'Q29: rewards once and reports whole updates, where the released code rewards twice and reports the last four answers',
+      ],
+    ],
   },
   Q30: {
     quirk: 'Dead and misleading options, a console script without a module.',
     here: 'Not ported. An option about a view that takes no part is an error.',
     treatment: 'mended',
-    tests: [[STAGE, 'rejects options about a view that takes no part (Q30)']],
+    tests: [[STAGE, 'Q30: rejects options about a view that takes no part']],
   },
   Q31: {
     quirk: '`image_aug` is the negative, `image_noisy` the positive image, `kl_prcp` the divergence between classes.',
     here: 'anchor, positive, negative, negativeKl; the old column names are read by `dataset` with the source easyr1.',
     treatment: 'mended',
-    tests: [
-      [
-        'stages/dataset/import.test.ts',
-        'takes the columns of the released data as anchor, positive and negative (Q31)',
-      ],
-    ],
+    tests: [[IMPORT, 'Q31: takes the columns of the released data as anchor, positive and negative']],
   },
   Q32: {
     quirk: 'Rows without an image return a batch that was never generated.',
     here: 'A row needs its images; one without is an error that names it.',
+    isFlaw: true,
     treatment: 'mended',
     tests: [
-      ['stages/dataset/import.test.ts', 'takes JSON lines with the plain names, and says what a row lacks'],
+      [
+        IMPORT,
+        'Q32: refuses a row without an image at its line, where the released code passes its batch on without an answer',
+      ],
       ['src/artifacts/rows.test.ts', 'refuses %s, naming row and line'],
     ],
   },
   Q33: {
     quirk: 'The type of a folder is that of the first file that the system happens to list.',
     here: 'Files are chosen by their ending, in sorted order; hidden files and others do not matter.',
+    isFlaw: true,
     treatment: 'mended',
-    tests: [['src/datasets/files-below.test.ts', 'takes files by their ending, whatever else lies there']],
+    tests: [
+      [
+        IMPORT,
+        'Q33: finds Parquet files by their ending, where the released code takes the type of the first file that is listed',
+      ],
+      ['src/datasets/files-below.test.ts', 'takes files by their ending, whatever else lies there'],
+    ],
   },
   Q34: {
     quirk: 'The batch size of a critic is doubled.',
@@ -314,8 +374,8 @@ export const DIVERGENCES = {
     here: 'Rewards, scores and prompts follow Python; all 258 and 274 recorded cases agree.',
     treatment: 'mended',
     tests: [
-      ['src/methods/python-text.test.ts', 'removes what Python calls white space and JavaScript does not'],
-      ['src/methods/reward.test.ts', 'covers all 258 reference cases'],
+      ['src/methods/python-text.test.ts', 'Q35: removes what Python calls white space and JavaScript does not'],
+      ['src/methods/reward.test.ts', 'Q35: covers all 258 reference cases'],
     ],
   },
 } as const satisfies Record<string, Divergence>;
@@ -329,8 +389,11 @@ the default; \`set: reference\` under \`sft\`, \`tapo\` and \`eval\` repeats the
 set on their own. A run's record (\`fr1 show --json\`) holds the switches of every stage, predictions hold the rules that they were
 scored by, and tables show them.
 
-\`mended\` means that there is no switch back: a slip by which nobody compares results (rewards computed twice, values logged from
-one micro-batch, a batch that was never generated), or one that trains on wrong inputs without a word.
+A number in bold is that of a flaw: a result is unsound by it, or a run fails. fr1 does otherwise by default, and tests show what the
+released code does beside what fr1 does; \`npx vitest run -t "Q22:"\` runs those of one number.
+
+\`mended\` means that there is no switch back. No weight and no score hangs on a flaw that has none (a validation on another task,
+values logged from one micro-batch, a file that was not found); tests repeat the rule of the code there, where it goes wrong.
 
 `;
 
@@ -385,7 +448,8 @@ export function divergenceDocs(table: Readonly<Record<string, Divergence>>): str
   const rows = Object.entries(table).map(([id, entry]) => {
     const how = howText(entry);
     const tests = 'tests' in entry ? [...new Set(entry.tests.map(([file]) => `\`${file}\``))].join(', ') : '';
-    return `| ${id} | ${entry.quirk} | ${entry.here} | ${how} | ${tests} |`;
+    const name = entry.isFlaw ? `**${id}**` : id;
+    return `| ${name} | ${entry.quirk} | ${entry.here} | ${how} | ${tests} |`;
   });
   const quirks = ['| | in the released code | here | how | shown by |', '| --- | --- | --- | --- | --- |', ...rows];
   const rest = [

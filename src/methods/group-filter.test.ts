@@ -10,7 +10,7 @@ describe('informativeGroups()', () => {
     expect(informativeGroups([0.01, 0.99, 0.0100001])).toEqual([2]);
   });
 
-  it('drops everything when no group is informative, and keeps everything as the reference does', () => {
+  it('Q19: drops everything when no group is informative, or keeps everything as the released code', () => {
     expect(informativeGroups([0, 1, 1])).toEqual([]);
     expect(informativeGroups([0, 1, 1], { ...DEFAULT_GROUP_FILTER, whenNoneInformative: 'keep-all' })).toEqual([
       0, 1, 2,

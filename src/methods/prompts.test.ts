@@ -4,7 +4,7 @@ import { orderOptions, PROMPTS, promptOf, renderPrompt } from './prompts.ts';
 const item = { question: 'What bird is this?', options: ['Robin', "Say's Phoebe", 'Wren', 'Gull'] };
 
 describe('renderPrompt()', () => {
-  it('writes every named prompt as its version fixes it', () => {
+  it('Q10: writes every named prompt as its version fixes it', () => {
     const rendered = Object.keys(PROMPTS).map((name) => [name, renderPrompt(name as keyof typeof PROMPTS, item)]);
     expect(Object.fromEntries(rendered)).toMatchInlineSnapshot(`
       {

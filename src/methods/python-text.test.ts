@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { listRepr, lower, scalarText, splitWords, strip } from './python-text.ts';
 
 describe('strip()', () => {
-  it('removes what Python calls white space and JavaScript does not', () => {
+  it('Q35: removes what Python calls white space and JavaScript does not', () => {
     expect(strip('\x1c\x1d\x1e\x1f\x85 a\u3000')).toBe('a');
   });
 

@@ -24,7 +24,7 @@ describe('scoreResponse()', () => {
     expect(reward.overall).toBeCloseTo(golden.expected.overall, 12);
   });
 
-  it('covers all 258 reference cases', () => {
+  it('Q35: covers all 258 reference cases', () => {
     expect(cases).toHaveLength(258);
   });
 
@@ -49,7 +49,7 @@ describe('scoreResponse() by the rule exact', () => {
     '<think>x</think><answer>Robin.</think><answer>Canary</answer>',
     '<think>x</think><answer>Robin</answer><answer>Canary</answer>',
     '<think>x</think><think>y</think><answer>Robin</answer>',
-  ])('does not reward %j, which the rule containment does', (response) => {
+  ])('Q3: does not reward %j, where the released rule, containment, does', (response) => {
     expect(scoreResponse(response, 'Robin').accuracy).toBe(1);
     expect(exact(response).accuracy).toBe(0);
   });

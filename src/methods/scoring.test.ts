@@ -45,7 +45,7 @@ describe('scoreClosedWorld()', () => {
   const strict = (answer: string, label = 'petunia', offered = options) =>
     scoreClosedWorld({ output: `<think>t</think><answer>${answer}</answer>`, label, options: offered });
 
-  it('counts an answer that lists the options as right by containment and as wrong strictly', () => {
+  it('Q3: counts an answer that lists the options as wrong strictly, or as right by the released rule, containment', () => {
     expect(strict('petunia, rose or iris')).toMatchObject({ correct: true, strictlyCorrect: false });
   });
 
@@ -77,7 +77,7 @@ describe('scoreOpenWorld()', () => {
     );
   });
 
-  it('does not score a thought that mentions the label, except by the published fall-back', () => {
+  it('Q5: does not score a thought that mentions the label, or does as the released evaluation', () => {
     const item = { output: '<think>maybe a robin</think>', label: 'Robin', standardFrom: BIRD };
     expect(scoreOpenWorld(item, AS_PUBLISHED)).toMatchObject({ correct: true, strictlyCorrect: false });
     expect(scoreOpenWorld(item, SOUND)).toMatchObject({ correct: false, strictlyCorrect: false });
@@ -92,7 +92,7 @@ describe('scoreOpenWorld()', () => {
     expect(scoreOpenWorld(item, SOUND)).toMatchObject({ correct: true, strictlyCorrect: false });
   });
 
-  it('compares a car label of two words as a whole, not as the empty text', () => {
+  it('Q6: compares a car label of two words as a whole, or as the empty text as the released evaluation', () => {
     const item = {
       output: '<answer>anything</answer>',
       label: 'Tesla 2012',
@@ -103,7 +103,7 @@ describe('scoreOpenWorld()', () => {
     expect(scoreOpenWorld({ ...item, output: '<answer>a tesla 2012</answer>' }, SOUND).correct).toBe(true);
   });
 
-  it('takes the super-category from the data set, or from the path as the released evaluation', () => {
+  it('Q4: takes the super-category from the data set, or from the path as the released evaluation', () => {
     const item = { output: '<answer>robin</answer>', label: 'Robin' };
     const byPath = (imagePath: string) =>
       scoreOpenWorld({ ...item, standardFrom: { kind: 'path', imagePath } }, AS_PUBLISHED).standardWord;

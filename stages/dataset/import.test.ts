@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
@@ -179,7 +179,7 @@ describe('notIn', () => {
 
 describe('dataset of triplets (easyr1)', () => {
   // Written by pyarrow 26.0.1: red anchors of 10 + i, red positives of 100 + i, blue negatives of 100 + i.
-  it('takes the columns of the released data as anchor, positive and negative (Q31)', async () => {
+  it('Q31: takes the columns of the released data as anchor, positive and negative', async () => {
     using stage = start({ source: 'easyr1', root: files(fixture('parquet', 'stage2')), superCategory: 'car' });
     expect(await stage.run()).toEqual({ seenClasses: 3, triplets: 3, leftOut: 0 });
     const output = stage.context.outputs['triplets']!;
@@ -211,6 +211,41 @@ describe('dataset of triplets (easyr1)', () => {
       message: expect.stringContaining('"image_noisy" or "positive"'),
       at: { line: 2 },
     });
+  });
+
+  it('Q32: refuses a row without an image at its line, where the released code passes its batch on without an answer', async () => {
+    type Row = { readonly problem: string; readonly answer: string; readonly images?: readonly string[] };
+    /** Generation of the released code with positive images on. */
+    const released = (batch: readonly Row[]) =>
+      batch.some(({ images }) => images) ? batch.map((row) => ({ ...row, responses: ['said'] })) : batch;
+    const rows = ['Which?', 'Who?'].map((problem): Row => ({ problem, answer: 'Robin' }));
+    expect(released(rows).some((row) => 'responses' in row)).toBe(false);
+    const root = await temporaryFolder();
+    const file = path.join(root, 'rows.jsonl');
+    writeFileSync(file, rows.map((row) => JSON.stringify(row)).join('\n'));
+    using stage = start({ source: 'easyr1', root: files(root) });
+    await expect(stage.run()).rejects.toMatchObject({
+      code: 'DATA_ROW_INVALID',
+      message: expect.stringContaining('"images" or "anchor"'),
+      at: { file, line: 1 },
+    });
+    expect(await found({ source: 'easyr1', root: files(root) }).catch(({ code }: { code: string }) => code)).toBe(
+      'DATA_ROW_INVALID',
+    );
+  });
+
+  it('Q33: finds Parquet files by their ending, where the released code takes the type of the first file that is listed', async () => {
+    /** Of a listing in whatever order the system gives it. */
+    const released = (names: readonly string[]) => names[0]!.split('.').at(-1);
+    const root = await temporaryFolder();
+    cpSync(fixture('parquet', 'stage2'), root, { recursive: true });
+    for (const name of ['.DS_Store', 'README.md']) writeFileSync(path.join(root, name), 'no data');
+    const names = readdirSync(root).sort();
+    expect(released(names)).toBe('DS_Store');
+    expect(released(names.filter((name) => !name.startsWith('.')))).toBe('md');
+    expect(released(names.filter((name) => name.endsWith('.parquet')))).toBe('parquet');
+    using stage = start({ source: 'easyr1', root: files(root) });
+    expect(await stage.run()).toMatchObject({ triplets: 3 });
   });
 
   it('refuses Parquet without triplets, naming the column', async () => {

@@ -170,7 +170,7 @@ describe('dataset of labelled images', () => {
     await expect(make({ split: files(list) })).rejects.toThrow('"Red Kite" as seen and as unseen');
   });
 
-  it('offers the nearest classes by name, in any order, and label-first on request (Q1)', async () => {
+  it('Q1: offers the nearest classes by name, in any order, or label first as the released lists', async () => {
     const { seen, unseen } = await make({ optionPool: 3, testFraction: 0.6, sftShots: 1, rlShots: 1 });
     const rows = [...seen.rows, ...unseen.rows];
     for (const { label, options } of rows) {

@@ -153,7 +153,7 @@ describe('evaluate()', () => {
     expect(metrics!['closed_strict']!.value).toBe(0);
   });
 
-  it('shows the options in an order that does not give the label away, and as shipped on request', async () => {
+  it('Q1: shows the options in an order that does not give the label away, or label first as the released lists', async () => {
     using folder = temporaryFolder();
     testSet(folder.path, 'seen', 60);
     testSet(folder.path, 'unseen', 1);

@@ -94,7 +94,7 @@ describe('eval of given answers', () => {
     expect((await score({ outputs, lists, modes: ['open'] })).rows.every(({ mode }) => mode === 'open')).toBe(true);
   });
 
-  it('scores the same outputs otherwise under the sound rules', async () => {
+  it('Q5: scores the same outputs otherwise under the sound rules than under the released ones', async () => {
     const item = { id: 0, mode: 'open', image_path: 'birds/x.jpg', ground_truth: 'Robin', options: null } as const;
     const thought = { ...item, model_output: '<think>a robin</think>', expected: { correct: true } };
     const files = async () => {

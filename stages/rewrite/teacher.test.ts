@@ -101,7 +101,7 @@ describe('rewrite with an OpenAI-compatible teacher', () => {
     expect(thoughtsOf(embedded)).not.toEqual(thoughtsOf(words));
   });
 
-  it('shuffles the candidates with what is said about them, and puts the label first on request (Q1)', async () => {
+  it('Q1: shuffles the candidates with what is said about them, or puts the label first as most of the released thoughts', async () => {
     await using server = await startTeacherServer();
     const places = (chats: Awaited<ReturnType<typeof rewrite>>['chats']) =>
       chats.map(({ messages }, i) => {

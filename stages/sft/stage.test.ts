@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { writeSftData } from '../../src/artifacts/rows.ts';
 import type { SftRow } from '../../src/artifacts/types.ts';
 import { openModelFolder } from '../../src/engine/adapters/model-folder.ts';
@@ -218,7 +218,7 @@ describe('sft', () => {
     });
   });
 
-  it('weighs micro-batches equally with the normalisation micro', async () => {
+  it('Q17: weighs tokens equally, or micro-batches as the released code', async () => {
     const inputs = await makeInputs();
     const micro = await train(inputs, { lossNormalisation: 'micro', epochs: 1 });
     const step = await train(inputs, { epochs: 1 });
@@ -246,6 +246,46 @@ describe('sft', () => {
     expect(best.weights.equals(last.weights)).toBe(false);
   });
 
+  it('Q28: keeps the best or the last weights, where the released code marks its first save as best for ever', async () => {
+    /** Place of the save that stays marked: a greater score takes the mark over, but without validation every score is 0. */
+    const released = (saves: number) => {
+      let marked = { place: -1, score: -1 };
+      for (let place = 0; place < saves; place++) if (0 > marked.score) marked = { place, score: 0 };
+      return marked.place;
+    };
+    const inputs = await makeInputs();
+    const settings = { validation: inputs.data, validateEvery: 1, epochs: 4 };
+    const best = await train(inputs, { ...settings, keep: 'best' });
+    const last = await train(inputs, settings);
+    const losses = best.validation;
+    expect(released(losses.length)).toBe(0);
+    expect(best.metrics['validationLoss']!.value).toBe(Math.min(...losses));
+    expect(best.metrics['validationLoss']!.value).toBeLessThan(losses[released(losses.length)]! - 1);
+    expect(last.metrics['validationLoss']!.value).toBe(losses.at(-1));
+    // The first save is the model after one update.
+    const first = await train(inputs, { steps: 1, epochs: undefined });
+    for (const { weights } of [best, last]) expect(weights.equals(first.weights)).toBe(false);
+  });
+
+  it('Q9: validates on the chats that it is given or not at all, where the released code ends with a benchmark from the hub', async () => {
+    /** The data that each validation of the released trainer reads, by update: whatever the interval, one follows the last. */
+    const released = (updates: number, every: number, data = 'PAPOGalaxy/PAPO_MMK12_test') => {
+      const inBetween = Array.from({ length: updates }, (_, i) => i + 1).filter((i) => every > 0 && i % every === 0);
+      return [...new Set([...inBetween, updates])].map((update) => ({ update, data }));
+    };
+    const requests = vi.spyOn(globalThis, 'fetch');
+    const inputs = await makeInputs();
+    const none = await train(inputs, { epochs: 1 });
+    expect(released(none.steps.length, -1)).toEqual([{ update: 2, data: 'PAPOGalaxy/PAPO_MMK12_test' }]);
+    expect(none.validation).toEqual([]);
+    expect(none.metrics).not.toHaveProperty('validationLoss');
+    const own = await makeInputs([chat('green', 'Held out?')]);
+    const some = await train(inputs, { epochs: 1, validation: own.data, validateEvery: 1 });
+    expect(some.validation).toHaveLength(2);
+    expect(requests).not.toHaveBeenCalled();
+    requests.mockRestore();
+  });
+
   it('warns of answers without the form of a thought and an answer', async () => {
     const plain: SftRow = {
       ...chat('red', 'Which?'),
@@ -256,7 +296,7 @@ describe('sft', () => {
     expect(warnings[0]).toContain('(chats 1)');
   });
 
-  it('warns of thoughts that never name their answer (Q25)', async () => {
+  it('Q25: warns of thoughts that never name their answer', async () => {
     const unnamed: SftRow = {
       ...chat('red', 'Which?'),
       messages: [

@@ -62,7 +62,7 @@ async function make(options: Partial<TablesOptions>) {
 }
 
 describe('tables', () => {
-  it('puts own rows below those of the paper, with how they were made', async () => {
+  it('Q10: puts own rows below those of the paper, with how they were made', async () => {
     const runs = [
       { name: 'ours', predictions: await predictions(ALL, 6, 0.25) },
       { name: 'part', predictions: await predictions(['bird-seen'], 2) },

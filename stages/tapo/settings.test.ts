@@ -8,7 +8,7 @@ const resolve = (options: Partial<TapoOptions>) =>
   resolveSettings({ preset: 'tapo', imitation: null, ...options } as TapoOptions);
 
 describe('resolveSettings()', () => {
-  it('takes the values of the released scripts', () => {
+  it('Q18: takes the values of the released scripts', () => {
     expect(resolve({ preset: 'fine-r1-3b' })).toMatchObject({
       groupsPerStep: 384,
       questionsPerDraw: 128,

@@ -333,7 +333,7 @@ describe('tapo', () => {
     expect(check({ viewLayout: 'anchor', preset: 'papo' })).toEqual(['/viewLayout']);
   });
 
-  it('rejects options about a view that takes no part (Q30)', () => {
+  it('Q30: rejects options about a view that takes no part', () => {
     const check = (options: Partial<TapoOptions>) => {
       using context = fakeContext(tapoStage, { steps: 1, ...options });
       return tapoStage.validate!(context.options).map(({ pointer }) => pointer);

@@ -199,7 +199,7 @@ describe('triplets', () => {
     expect(negatives.get('Red Kite')).toBe('Red Finch');
   });
 
-  it('resizes positives and negatives to their anchors on request (Q23)', async () => {
+  it('Q23: resizes positives and negatives to their anchors on request, as the released code needs them', async () => {
     const rows = await imageData(3);
     for (const [i, { image }] of rows.entries())
       await writeImage(path.join(folder, image), image, 20 + 4 * (i % 3), 30);

@@ -9,7 +9,7 @@ import { groupNormalisedAdvantages } from '../../methods/advantages.ts';
 import { DEFAULT_GROUP_FILTER, informativeGroups } from '../../methods/group-filter.ts';
 import { keptTokens } from '../../methods/tapo-loss.ts';
 import { PLAIN_SAMPLING } from '../generate/plain-sampling.ts';
-import type { ImagePatches } from '../generate/types.ts';
+import type { Generator, ImagePatches } from '../generate/types.ts';
 import { parseConfig } from '../models/qwen2_5_vl/config.ts';
 import { createGenerator } from '../models/qwen2_5_vl/generator.ts';
 import { initialiseWeights } from '../models/qwen2_5_vl/initialise.ts';
@@ -102,6 +102,15 @@ async function train(
   initialiseWeights(model.store, config, 3);
   const optimizer = await AdamW.create(source, model.store, { weightDecay: 0.01 });
   const generator = createGenerator(source, config, model.weights);
+  let answers = 0;
+  const counting: Generator = {
+    ...generator,
+    async generate(...request) {
+      const completions = await generator.generate(...request);
+      answers += completions.flat().length;
+      return completions;
+    },
+  };
   const reports: TapoReport[] = [];
   const warnings: string[] = [];
   const options: TapoOptions = {
@@ -132,8 +141,8 @@ async function train(
       },
       onWarning: (message: string) => warnings.push(message),
     };
-    const summary = await trainTapo(model, optimizer, generator, task, options, events, reference);
-    return { reports, warnings, summary, weights: model.store.flat.slice() };
+    const summary = await trainTapo(model, optimizer, counting, task, options, events, reference);
+    return { reports, warnings, summary, answers, weights: model.store.flat.slice() };
   } finally {
     await generator.release();
     await model.release();
@@ -306,7 +315,7 @@ describe('trainTapo()', () => {
     expect(two.reports[0]!.update!.terms['clippedShare']).toBeGreaterThan(0);
   });
 
-  it('skips a step that finds no informative group, after as many draws as it may take', async () => {
+  it('Q18: skips a step that finds no informative group, after as many draws as it may take', async () => {
     const allRight = taskOf({ reward: () => ({ accuracy: 1, format: 1, overall: 1 }) });
     const { reports, warnings, summary, weights } = await train({ totalSteps: 2 }, allRight);
     expect(reports.map(({ drawn, keptGroups, update }) => [drawn.length, keptGroups, update])).toEqual([
@@ -320,7 +329,7 @@ describe('trainTapo()', () => {
     expect(weights).toEqual(fresh.store.flat);
   });
 
-  it('Q19: decides draw by draw what becomes of one without an informative group', async () => {
+  it('Q19: drops a draw without an informative group, or keeps the whole of it as the released code', async () => {
     // By draws of two: nothing to learn, then one group of two, then both.
     const accuracies = [1, 1, 0.5, 1, 0.5, 0.5, 1, 0.5];
     const stepWith = async (whenNoneInformative: 'drop' | 'keep-all', questionsPerDraw?: number) => {
@@ -377,7 +386,7 @@ describe('trainTapo()', () => {
     });
   });
 
-  it('trains answers about the positive image on the anchor where asked', async () => {
+  it('Q2: trains answers about the positive image on it as the released code, or on the anchor as the paper', async () => {
     const own = await train({ totalSteps: 1, updatesPerStep: 1 });
     const anchor = await train({ totalSteps: 1, updatesPerStep: 1, positiveConditioning: 'anchor' });
     expect(answersOf(anchor)).toEqual(answersOf(own));
@@ -409,7 +418,7 @@ describe('trainTapo()', () => {
     expect(without.reports[0]!.update!.loss).not.toBeCloseTo(steady.reports[0]!.update!.loss, 4);
   });
 
-  it('takes the divergence from a reference policy, which is 0 at first', async () => {
+  it('Q13: takes the divergence from a reference policy, which is 0 at first', async () => {
     const source = bareSource(runtime);
     const reference = new TrainingModel(source, config);
     initialiseWeights(reference.store, config, 3);
@@ -448,6 +457,21 @@ describe('trainTapo()', () => {
     expect(reference.reports[0]!.learningRate).toBe(0);
   });
 
+  it('Q9: generates for its steps alone, where the released code always answers a benchmark after the last one', async () => {
+    /** Answers in all of the released loop: 8 to each item of a validation, of which one follows the last step at any interval. */
+    const released = (
+      ofSteps: number,
+      { steps, every, items }: Readonly<Record<'steps' | 'every' | 'items', number>>,
+    ) => {
+      const between = every > 0 ? Math.floor((steps - 1) / every) : 0;
+      return ofSteps + 8 * items * (between + 1);
+    };
+    const { reports, answers } = await train({ totalSteps: 2 });
+    const ofSteps = reports.flatMap(({ drawn }) => drawn.flatMap(({ rollouts }) => rollouts)).length;
+    expect(answers).toBe(ofSteps);
+    expect(released(ofSteps, { steps: 2, every: -1, items: 100 })).toBe(ofSteps + 800);
+  });
+
   it('Q21: answers a question anew when it comes again, or alike as the released code', async () => {
     // Every step shows all questions; the weights hardly move.
     const still = { totalSteps: 2, groupsPerStep: 5, maxDraws: 1, learningRate: 1e-12 };
@@ -464,6 +488,33 @@ describe('trainTapo()', () => {
     expect(second).toEqual(first);
     const [one, two] = await answersBy(false);
     for (const id of Object.keys(one!)) expect(two![id]).not.toEqual(one![id]);
+  });
+
+  it('Q29: rewards once and reports whole updates, where the released code rewards twice and reports the last four answers', async () => {
+    let rewards = 0;
+    const usual = keepAll();
+    const counting = taskOf({
+      informative: usual.informative,
+      reward: (question, ids) => {
+        rewards++;
+        return usual.reward(question, ids);
+      },
+    });
+    const sampling = { ...SAMPLING, bannedTokenIds: [] };
+    const { reports } = await train({ totalSteps: 1, updatesPerStep: 1, maxDraws: 1, sampling }, counting);
+    const { drawn, update } = reports[0]!;
+    // In the only update of a step the policy is the one that sampled.
+    const groups = new RandomStream(1, 'tapo-updates', 0).shuffled(drawn);
+    const answers = groups.flatMap(({ rollouts }) => rollouts.map(({ logProbs }) => logProbs!));
+    const surprise = (part: typeof answers) => {
+      const tokens = part.flat();
+      return -tokens.reduce((sum, value) => sum + value, 0) / tokens.length;
+    };
+    const released = { rewards: 2 * answers.length, ownEntropy: surprise(answers.slice(-4)) };
+    expect(rewards).toBe(answers.length);
+    expect(released.rewards).toBe(48);
+    expect(update!.terms['ownEntropy']).toBeCloseTo(surprise(answers), 4);
+    expect(Math.abs(released.ownEntropy - surprise(answers))).toBeGreaterThan(0.01);
   });
 
   it('Q22: makes groups of twice the rollouts without a positive image, or half of that in more updates as the released code', async () => {
