@@ -5,8 +5,8 @@ import type { ImageEmbedder } from '../engine/models/qwen2_5_vl/image-embedder.t
 /** Images per class that are looked at. */
 export const IMAGES_PER_CLASS = 4;
 
-/** An image file, or the bytes of one. */
-export type Picture = () => Promise<string | Uint8Array>;
+/** An image file, or the bytes of one; null where there is nothing to see. */
+export type Picture = () => Promise<string | Uint8Array | null>;
 
 export interface VectorOptions {
   readonly signal: AbortSignal;
@@ -27,7 +27,9 @@ export async function classVectors(
   for (const [label, group] of pictures) {
     let sum: Float32Array | undefined;
     for (const picture of group.slice(0, IMAGES_PER_CLASS)) {
-      const vector = await embedder.embed(await loadImage(await picture()), signal);
+      const seen = await picture();
+      if (seen === null) continue;
+      const vector = await embedder.embed(await loadImage(seen), signal);
       const length = Math.hypot(...vector) || 1;
       sum ??= new Float32Array(vector.length);
       for (let i = 0; i < vector.length; i++) sum[i]! += vector[i]! / length;

@@ -6,7 +6,8 @@ import { RowProblems } from '../../src/artifacts/row-problems.ts';
 import { writeSftData } from '../../src/artifacts/rows.ts';
 import type { SftRow } from '../../src/artifacts/types.ts';
 import { filesBelow } from '../../src/datasets/files-below.ts';
-import { ImageStore, inParallel, lookAt } from '../../src/datasets/image-store.ts';
+import { ImageLooker } from '../../src/datasets/image-looker.ts';
+import { ImageStore, inParallel } from '../../src/datasets/image-store.ts';
 import type { ImageContent } from '../../src/datasets/source.ts';
 import { Fr1Error, type SourcePosition } from '../../src/errors/fr1-error.ts';
 import type { StageContext } from '../../src/run/stage-api.ts';
@@ -53,26 +54,28 @@ export async function importChats(context: StageContext<DatasetOptions>): Promis
   const { images: chats, missing } = placeImages(context, listed);
   const output = context.outputs['chats']!;
   const store = new ImageStore(output);
+  const looker = new ImageLooker(context.options.damagedImages);
   const tested = await hashesOfTests(context);
   const rows: (SftRow | null)[] = new Array(chats.length);
-  let done = 0;
+  let [done, leaks] = [0, 0];
   await inParallel(chats, READS_AT_ONCE, async (chat, index) => {
     context.signal.throwIfAborted();
-    const seen = await lookAt(chat);
-    const isTested = tested.has(seen.hash);
-    if (!isTested) await store.add(seen);
-    rows[index] = isTested ? null : { messages: chat.messages, images: [seen.name] };
+    const seen = await looker.look(chat);
+    const isTested = seen !== null && tested.has(seen.hash);
+    if (isTested) leaks++;
+    rows[index] = seen === null || isTested ? null : { messages: chat.messages, images: [seen.name] };
+    if (seen !== null && !isTested) await store.add(seen);
     done++;
     if (done % 25 === 0 || done === chats.length) context.progress({ done, total: chats.length, unit: 'chats' });
   });
+  looker.finish(context.warn);
   const kept = rows.filter((row) => row !== null);
-  const leaks = rows.length - kept.length;
   if (leaks > 0) context.warn(`${leaks} chats are about test images; none of them is used`);
   await writeSftData(output, kept);
   await writeNoTraining(context, 'sharegpt', 'object');
   await writeNoTests(context, 'sharegpt', 'object');
   await writeNoTriplets(context, 'sharegpt', 'object');
-  return { ...NO_COUNTS, chats: kept.length, leftOut: missing + leaks };
+  return { ...NO_COUNTS, chats: kept.length, leftOut: missing + leaks + looker.leftOut };
 }
 
 /** @throws DATA_UNREADABLE, DATA_ROW_INVALID naming file and chat, counted from 0 */

@@ -5,7 +5,8 @@ import { isRecord, isStrings, type RowProblem, readJsonLines } from '../../src/a
 import { writeDataset } from '../../src/artifacts/rows.ts';
 import type { EvalRow } from '../../src/artifacts/types.ts';
 import { filesBelow } from '../../src/datasets/files-below.ts';
-import { ImageStore, inParallel, lookAt } from '../../src/datasets/image-store.ts';
+import { ImageLooker } from '../../src/datasets/image-looker.ts';
+import { ImageStore, inParallel } from '../../src/datasets/image-store.ts';
 import type { SourceImage } from '../../src/datasets/source.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import type { StageContext } from '../../src/run/stage-api.ts';
@@ -33,35 +34,41 @@ export async function importEvalFiles(context: StageContext<DatasetOptions>): Pr
     seen: placed.images.filter(({ id }) => idsOfSeen.has(id)),
     unseen: placed.images.filter(({ id }) => !idsOfSeen.has(id)),
   };
+  const looker = new ImageLooker(context.options.damagedImages);
+  const kept = { seen: [] as EvalRow[], unseen: [] as EvalRow[] };
   const total = placed.images.length;
   let done = 0;
   for (const split of ['seen', 'unseen'] as const) {
     const folder = context.outputs[split]!;
     const store = new ImageStore(folder);
-    const rows: EvalRow[] = new Array(images[split].length);
+    const rows: (EvalRow | null)[] = new Array(images[split].length);
     await inParallel(images[split], READS_AT_ONCE, async (image, index) => {
       context.signal.throwIfAborted();
-      const seen = await lookAt(image);
+      done++;
+      if (done % 25 === 0 || done === total) context.progress({ done, total, unit: 'images' });
+      rows[index] = null;
+      const seen = await looker.look(image);
+      if (seen === null) return;
       await store.add(seen);
       const { id, label, question, options, content } = image;
       const sourcePath = content.kind === 'file' ? { sourcePath: content.name } : {};
       rows[index] = { id, image: seen.name, label, question, options, ...sourcePath };
-      done++;
-      if (done % 25 === 0 || done === total) context.progress({ done, total, unit: 'images' });
     });
-    const classes = [...new Set(rows.map(({ label }) => label))];
-    await writeDataset(folder, { name, superCategory: category, split, classes }, rows);
+    kept[split] = rows.filter((row) => row !== null);
+    const classes = [...new Set(kept[split].map(({ label }) => label))];
+    await writeDataset(folder, { name, superCategory: category, split, classes }, kept[split]);
   }
+  looker.finish(context.warn);
   await writeNoTraining(context, name, category);
   await writeNoChats(context);
   await writeNoTriplets(context, name, category);
   return {
     ...NO_COUNTS,
-    seenClasses: new Set(images.seen.map(({ label }) => label)).size,
-    unseenClasses: new Set(images.unseen.map(({ label }) => label)).size,
-    seenTestImages: images.seen.length,
-    unseenTestImages: images.unseen.length,
-    leftOut: placed.missing,
+    seenClasses: new Set(kept.seen.map(({ label }) => label)).size,
+    unseenClasses: new Set(kept.unseen.map(({ label }) => label)).size,
+    seenTestImages: kept.seen.length,
+    unseenTestImages: kept.unseen.length,
+    leftOut: placed.missing + looker.leftOut,
   };
 }
 

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { readEvalData } from '../../src/artifacts/eval-data.ts';
 import { readImageData } from '../../src/artifacts/rows.ts';
+import { loadImage } from '../../src/engine/image/load-image.ts';
 import { openRuntime } from '../../src/engine/session/open-runtime.ts';
 import type { Lease } from '../../src/pool/lease.ts';
 import { temporaryFolder } from '../../test/helpers/temporary-folder.ts';
@@ -234,6 +235,85 @@ describe('dataset of labelled images', () => {
     });
   });
 
+  describe('damaged images', () => {
+    /** A test image that is cut off, an empty one for training, a web page and a PNG under another name. */
+    async function damage() {
+      const folder = path.join(photos, '..', 'mixed');
+      for (const label of LABELS) {
+        for (const split of ['train', 'test']) {
+          for (let i = 0; i < 4; i++) {
+            await writeImage(path.join(folder, split, label, `${i}.jpg`), `${split} ${label} ${i}`, 64, 48);
+          }
+        }
+      }
+      const cut = path.join(folder, 'test', 'Red Finch', '2.jpg');
+      const whole = readFileSync(cut);
+      writeFileSync(cut, whole.subarray(0, whole.length - 4));
+      writeFileSync(path.join(folder, 'train', 'Sea Gull', '0.jpg'), '');
+      writeFileSync(path.join(folder, 'test', 'Sea Gull', '0.jpg'), '<!DOCTYPE html>\n<title>404</title>');
+      const png = path.join(photos, '..', 'other.png');
+      await writeImage(png, 'png');
+      cpSync(png, path.join(folder, 'train', 'Marsh Wren', '0.jpg'));
+      return { root: files(folder), seenFraction: 1, sftShots: 1, rlShots: 3 } as const;
+    }
+
+    it('are told all at once, with the rows that list them', async () => {
+      const options = await damage();
+      await expect(make(options)).rejects.toMatchObject({
+        code: 'DATA_ROW_INVALID',
+        message: expect.stringMatching(
+          /^image "test\/Red Finch\/2": .*2\.jpg cannot be read as an image: .*premature end.*; 2 more: "test\/Sea Gull\/0", "train\/Sea Gull\/0"$/,
+        ),
+        hint: expect.stringContaining('damagedImages: skip'),
+      });
+      const lists = await temporaryFolder();
+      const rows = ['0', '1', '2'].map((name) => ({ image: `test/Red Finch/${name}.jpg`, label: 'Red Finch' }));
+      writeFileSync(path.join(lists, 'rows.jsonl'), rows.map((row) => JSON.stringify(row)).join('\n'));
+      const listed = { source: 'jsonl', root: files(lists), images: { '.': options.root } } as const;
+      const alone = { testImages: 0, sftShots: 1, rlShots: 2, seenFraction: 1 };
+      await expect(make({ ...listed, ...alone })).rejects.toMatchObject({
+        message: expect.stringContaining('premature end'),
+        at: { file: path.join(lists, 'rows.jsonl'), line: 3 },
+      });
+    });
+
+    it('are left out on request', async () => {
+      const { metrics, warnings, seen, sft, rl } = await make({
+        ...(await damage()),
+        rlShots: 2,
+        damagedImages: 'skip',
+      });
+      expect(metrics).toMatchObject({ seenTestImages: 22, sftImages: 6, rlImages: 12 });
+      expect(metrics['leftOut']).toBeGreaterThanOrEqual(2);
+      expect(warnings[0]).toMatch(/images are damaged and left out; the first: image "test\/Red Finch\/2"/);
+      const used = [...seen.rows, ...sft.rows, ...rl.rows].map(({ id }) => id);
+      expect(used).not.toContain('test/Sea Gull/0');
+      expect(used).not.toContain('train/Sea Gull/0');
+    });
+
+    it('are kept as far as they can be decoded on request, so that later stages can read them', async () => {
+      const options = await damage();
+      await expect(make({ ...options, damagedImages: 'keep' })).rejects.toMatchObject({
+        message: expect.stringContaining('it is a web page'),
+        hint: expect.not.stringContaining('keep takes'),
+      });
+      for (const [split, label] of [
+        ['train', 'Sea Gull'],
+        ['test', 'Sea Gull'],
+      ] as const) {
+        await writeImage(path.join(options.root.path, split, label, '0.jpg'), 'mended by hand');
+      }
+      await writeImage(path.join(options.root.path, 'test', 'Sea Gull', '0.jpg'), 'mended by hand too');
+      using context = fakeContext(datasetStage, { source: 'image-folder', ...options, damagedImages: 'keep' });
+      await datasetStage.run(context);
+      const folder = context.outputs['seen']!;
+      const row = (await readEvalData(folder)).rows.find(({ id }) => id === 'test/Red Finch/2')!;
+      expect(row.image).toBe('images/test/Red Finch/2.jpg.png');
+      expect(await loadImage(path.join(folder, row.image))).toMatchObject({ width: 64, height: 48 });
+      expect(context.warnings).toContain('1 images are damaged; what can be decoded of them is kept');
+    });
+  });
+
   it('gives the same rows and images for the same seed, and keeps the images of one use when the other changes', async () => {
     const [first, second, other] = [await make(), await make(), await make({}, 2)];
     expect(second).toEqual(first);
@@ -256,7 +336,10 @@ describe('datasetStage.check', () => {
     const problems: Error[] = [];
     await datasetStage.check!({
       name: 'photos',
-      options: { source: 'image-folder', missingImages: 'fail', root: files(photos), ...options },
+      options: {
+        ...{ source: 'image-folder', missingImages: 'fail', damagedImages: 'fail', root: files(photos) },
+        ...options,
+      },
       signal: new AbortController().signal,
       progress: () => undefined,
       problem: (error) => problems.push(error),
@@ -284,6 +367,7 @@ describe('datasetStage.validate', () => {
     datasetStage.validate!({
       source: 'image-folder',
       missingImages: 'fail',
+      damagedImages: 'fail',
       root: files('x'),
       ...options,
     } as DatasetOptions).map(({ pointer }) => pointer);
@@ -295,9 +379,11 @@ describe('datasetStage.validate', () => {
     expect(problems({ seenClasses: 3, seenFraction: 0.5 })).toEqual(['/seenFraction']);
     expect(problems({ similarity: 'embedding' })).toEqual(['/similarity']);
     expect(problems({ hierarchy: files('x') })).toEqual(['/hierarchy']);
-    expect(datasetStage.validate!({ source: 'jsonl', missingImages: 'fail' }).map(({ pointer }) => pointer)).toEqual([
-      '',
-    ]);
+    expect(
+      datasetStage.validate!({ source: 'jsonl', missingImages: 'fail', damagedImages: 'fail' }).map(
+        ({ pointer }) => pointer,
+      ),
+    ).toEqual(['']);
   });
 });
 

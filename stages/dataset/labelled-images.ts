@@ -9,7 +9,8 @@ import type { DatasetInfo, EvalRow, ImageRow } from '../../src/artifacts/types.t
 import { allTraining, byLabel, testImages, withTests } from '../../src/datasets/choose-images.ts';
 import { type ClassSimilarity, groupSimilarity, nameSimilarity } from '../../src/datasets/class-similarity.ts';
 import { hardOptions, type OptionMaker, WRONG_OPTIONS } from '../../src/datasets/hard-options.ts';
-import { ImageStore, inParallel, lookAt } from '../../src/datasets/image-store.ts';
+import { ImageLooker } from '../../src/datasets/image-looker.ts';
+import { ImageStore, inParallel } from '../../src/datasets/image-store.ts';
 import { questionsAbout } from '../../src/datasets/questions.ts';
 import { isLabelledSource, readSource } from '../../src/datasets/read-source.ts';
 import type { SourceClass, SourceData, SourceImage } from '../../src/datasets/source.ts';
@@ -74,25 +75,30 @@ export async function planFromImages(context: Planning): Promise<LabelledPlan> {
 export async function makeFromImages(context: Context): Promise<Counts> {
   const { settings, source, split, images, tests, missing } = await planFromImages(context);
   const { seed } = settings;
-  const makeOptions = await optionMaker(context, source, images, settings);
+  const looker = new ImageLooker(context.options.damagedImages);
+  const makeOptions = await optionMaker(context, source, images, looker, settings);
   const work: Work = {
     context,
     questions: questionsAbout(source.superCategory),
     seed,
+    looker,
     testHashes: new Set(),
     otherTests: await hashesOfTests(context),
     repeatedTests: 0,
     done: 0,
     total: tests.seen.length + tests.unseen.length + split.seen.length * (settings.sftShots + settings.rlShots),
   };
+  const asked = { seen: 0, unseen: 0 };
   for (const name of ['seen', 'unseen'] as const) {
     const rows = await writeTests(work, context.outputs[name]!, tests[name], makeOptions);
+    asked[name] = rows.length;
     await writeDataset(context.outputs[name]!, infoOf(source, name, split[name], settings), rows);
   }
   const drawn = await drawTraining(work, images, split.seen, settings);
   for (const use of ['sft', 'rl'] as const) {
     await writeDataset(context.outputs[use]!, infoOf(source, 'train', split.seen, settings), drawn[use]);
   }
+  looker.finish(context.warn);
   await writeNoChats(context);
   await writeNoTriplets(context, source.name, source.superCategory);
   if (work.repeatedTests > 0) context.warn(`${work.repeatedTests} test images repeat another one; each is asked`);
@@ -103,11 +109,11 @@ export async function makeFromImages(context: Context): Promise<Counts> {
     unseenClasses: split.unseen.length,
     sftImages: drawn.sft.length,
     rlImages: drawn.rl.length,
-    seenTestImages: tests.seen.length,
-    unseenTestImages: tests.unseen.length,
+    seenTestImages: asked.seen,
+    unseenTestImages: asked.unseen,
     chats: 0,
     triplets: 0,
-    leftOut: missing + drawn.leaks + drawn.repeated,
+    leftOut: missing + drawn.leaks + drawn.repeated + looker.leftOut,
   };
 }
 
@@ -116,6 +122,7 @@ interface Work {
   readonly context: Context;
   readonly questions: readonly string[];
   readonly seed: number;
+  readonly looker: ImageLooker;
   /** Content hashes of all test images made here. */
   readonly testHashes: Set<string>;
   /** Those of other stages' test images. */
@@ -190,6 +197,7 @@ async function optionMaker(
   context: Context,
   source: SourceData,
   images: readonly SourceImage[],
+  looker: ImageLooker,
   settings: Settings,
 ): Promise<OptionMaker> {
   const labels = source.classes.map(({ label }) => label);
@@ -200,13 +208,14 @@ async function optionMaker(
       hint: 'add classes, or make no test items with testImages: 0',
     });
   }
-  return hardOptions(labels, await similarityOf(context, source, images, settings), { pool, order, seed });
+  return hardOptions(labels, await similarityOf(context, source, images, looker, settings), { pool, order, seed });
 }
 
 async function similarityOf(
   context: Context,
   source: SourceData,
   images: readonly SourceImage[],
+  looker: ImageLooker,
   { similarity, model, seed }: Settings,
 ): Promise<ClassSimilarity | null> {
   switch (similarity) {
@@ -222,7 +231,7 @@ async function similarityOf(
       }
       return groupSimilarity(source.classes);
     case 'embedding':
-      return pictureSimilarity(context, byLabel(images), model!.path, seed);
+      return pictureSimilarity(context, byLabel(images), model!.path, looker, seed);
     default:
       return similarity satisfies never;
   }
@@ -258,19 +267,21 @@ async function writeTests(
   makeOptions: OptionMaker,
 ): Promise<EvalRow[]> {
   const store = new ImageStore(folder);
-  const rows: EvalRow[] = new Array(images.length);
+  const rows: (EvalRow | null)[] = new Array(images.length);
   await inParallel(images, READS_AT_ONCE, async (image, index) => {
     work.context.signal.throwIfAborted();
-    const seen = await lookAt(image);
+    rows[index] = null;
+    step(work);
+    const seen = await work.looker.look(image);
+    if (seen === null) return;
     if (work.testHashes.has(seen.hash)) work.repeatedTests++;
     work.testHashes.add(seen.hash);
     await store.add(seen);
     const { id, label } = image;
     const options = image.options ?? makeOptions(label, id);
     rows[index] = { id, image: seen.name, label, question: questionOf(work, image), options };
-    step(work);
   });
-  return rows;
+  return rows.filter((row) => row !== null);
 }
 
 interface Drawn {
@@ -305,7 +316,11 @@ async function drawTraining(
       if (count === shots) return;
       if (passedOver.has(image)) continue;
       work.context.signal.throwIfAborted();
-      const seen = await lookAt(image);
+      const seen = await work.looker.look(image);
+      if (seen === null) {
+        passedOver.add(image);
+        continue;
+      }
       const before = used.get(seen.hash);
       // The end that the other use began at.
       if (before === image) break;
@@ -324,7 +339,10 @@ async function drawTraining(
       count++;
       step(work);
     }
-    if (count < shots) throw tooFew(label, order.length, sftShots, rlShots);
+    if (count < shots) {
+      work.looker.finish(work.context.warn);
+      throw tooFew(label, order.length, sftShots, rlShots);
+    }
   };
   for (const label of classes) {
     const order = new RandomStream('dataset', 'shots', work.seed, label).shuffled(groups.get(label) ?? []);

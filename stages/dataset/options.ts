@@ -45,6 +45,10 @@ export interface DatasetOptions {
    */
   missingImages: 'fail' | 'skip';
   /**
+   * Image files that cannot be decoded to their end, such as downloads that were cut off. fail: stop and name them; skip: leave their rows out and say how many; keep: store what can be decoded as PNG, the rest grey.
+   */
+  damagedImages: 'fail' | 'skip' | 'keep';
+  /**
    * Classes that training may use; procedural-birds takes 36 where it is not given, other sources seenFraction.
    */
   seenClasses?: number;

@@ -7,7 +7,8 @@ import { isRecord, readJsonLines } from '../../src/artifacts/json-lines.ts';
 import { writeDataset } from '../../src/artifacts/rows.ts';
 import type { TripletRow } from '../../src/artifacts/types.ts';
 import { filesBelow, nameBelow } from '../../src/datasets/files-below.ts';
-import { ImageStore, type LookedAt, lookAt } from '../../src/datasets/image-store.ts';
+import { ImageLooker, type LookedAt } from '../../src/datasets/image-looker.ts';
+import { ImageStore } from '../../src/datasets/image-store.ts';
 import { imageBytes, imageCount, ParquetFile } from '../../src/datasets/parquet-file.ts';
 import { withoutImageMark } from '../../src/datasets/questions.ts';
 import type { ImageContent, SourceImage } from '../../src/datasets/source.ts';
@@ -63,14 +64,17 @@ export async function importTriplets(context: StageContext<DatasetOptions>): Pro
   const output = context.outputs['triplets']!;
   const store = new ImageStore(output);
   const rows: TripletRow[] = [];
+  const looker = new ImageLooker(context.options.damagedImages);
   const tested = await hashesOfTests(context);
   let leaks = 0;
   for (const [done, { id, question, label, views }] of listed.entries()) {
     context.signal.throwIfAborted();
     const found = VIEWS.map((view) => placed.get(views[view].id));
     if (found.includes(undefined)) continue;
-    const seen: LookedAt[] = [];
-    for (const image of found) seen.push(await lookAt(image!));
+    const looked: (LookedAt | null)[] = [];
+    for (const image of found) looked.push(await looker.look(image!));
+    const seen = looked.filter((one) => one !== null);
+    if (seen.length < VIEWS.length) continue;
     if (seen.some(({ hash }) => tested.has(hash))) {
       leaks++;
       continue;
@@ -82,6 +86,7 @@ export async function importTriplets(context: StageContext<DatasetOptions>): Pro
       context.progress({ done: done + 1, total: listed.length, unit: 'triplets' });
     }
   }
+  looker.finish(context.warn);
   if (leaks > 0) context.warn(`${leaks} triplets show test images; none of them is used`);
   const classes = [...new Set(rows.map(({ label }) => label))].sort();
   await writeDataset(output, { name, superCategory, split: 'train', classes }, rows);

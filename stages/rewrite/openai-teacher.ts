@@ -9,6 +9,7 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI, { APIConnectionError, APIError } from 'openai';
 import { isRecord } from '../../src/artifacts/json-lines.ts';
+import { imageFormat } from '../../src/engine/image/load-image.ts';
 import { RandomStream } from '../../src/engine/random.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { checkKey } from './api-key.ts';
@@ -142,7 +143,8 @@ async function streamed(
   };
   const both = AbortSignal.any([signal, quiet.signal]);
   try {
-    const image = `data:${mimeOf(call.image.path)};base64,${(await readFile(call.image.path)).toString('base64')}`;
+    const bytes = await readFile(call.image.path);
+    const image = `data:${await mimeOf(bytes)};base64,${bytes.toString('base64')}`;
     const stream = await client.chat.completions.create(
       {
         model,
@@ -234,17 +236,17 @@ function retryAfterMs(headers: Headers | undefined): number | undefined {
 }
 
 const MIME_TYPES: Readonly<Record<string, string>> = {
-  jpg: 'image/jpeg',
   jpeg: 'image/jpeg',
   png: 'image/png',
   webp: 'image/webp',
   gif: 'image/gif',
 };
 
-function mimeOf(file: string): string {
-  const ending = file.slice(file.lastIndexOf('.') + 1).toLowerCase();
-  const type = MIME_TYPES[ending];
-  if (type === undefined) throw new RowRefused(`.${ending} is no image format that endpoints take`);
+/** By the bytes: the name of a file may say another format. */
+async function mimeOf(bytes: Uint8Array): Promise<string> {
+  const format = await imageFormat(bytes);
+  const type = MIME_TYPES[format];
+  if (type === undefined) throw new RowRefused(`${format} is no image format that endpoints take`);
   return type;
 }
 

@@ -45,7 +45,8 @@ describe('loadImage()', () => {
   it.each([
     ['a cut-off JPEG', () => readFileSync(fixture('colour.jpg')).subarray(0, -20), /premature end/],
     ['a cut-off PNG', () => readFileSync(fixture('alpha.png')).subarray(0, -60), /libpng read error/],
-    ['text', () => Buffer.from('<html>not found</html>'), /unsupported image format/],
+    ['text', () => Buffer.from('not an image'), /unsupported image format/],
+    ['a web page', () => Buffer.from('\n<html>not found</html>'), /it is a web page/],
     ['an empty file', () => Buffer.alloc(0), /empty/],
   ])('names the file that holds %s', async (_, bytes, reason) => {
     const path = join(folder, 'broken.jpg');

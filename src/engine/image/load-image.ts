@@ -32,7 +32,28 @@ const REDUCTIONS = [2, 4, 8] as const;
  * @throws IMAGE_UNREADABLE naming the image, when it is missing, damaged, cut off, too large or of an unknown format
  */
 export function loadImage(source: string | Uint8Array, name?: string): Promise<RgbImage> {
-  return readImage(source, name, decode);
+  return readImage(source, name, (bytes) => decode(bytes));
+}
+
+/**
+ * What can be decoded of bytes that are cut off or damaged; the rest is grey or black.
+ *
+ * @throws IMAGE_UNREADABLE when nothing can
+ */
+export function decodeDamaged(bytes: Uint8Array): Promise<RgbImage> {
+  return readImage(bytes, undefined, (given) => decode(given, 'none'));
+}
+
+/** sharp's name of the format of an image, e.g. `jpeg`, whatever its file is called. */
+export async function imageFormat(bytes: Uint8Array): Promise<string> {
+  return (await (await openImage(bytes)).metadata()).format;
+}
+
+export async function pngOf({ data, width, height }: RgbImage): Promise<Uint8Array> {
+  const { default: sharp } = await import('sharp');
+  return sharp(data, { raw: { width, height, channels: 3 } })
+    .png()
+    .toBuffer();
 }
 
 /**
@@ -50,11 +71,14 @@ async function readImage<T>(
   read: (bytes: Uint8Array) => Promise<T>,
 ): Promise<T> {
   const label = name ?? (typeof source === 'string' ? source : `image of ${source.length} bytes`);
+  let bytes: Uint8Array | undefined;
   try {
     // NOTE: sharp is given bytes, not the path: it caches decoded files by path, and a changed file would go unnoticed.
-    return await read(typeof source === 'string' ? await readFile(source) : source);
+    bytes = typeof source === 'string' ? await readFile(source) : source;
+    return await read(bytes);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
+    const told = cause instanceof Error ? cause.message.split('\n')[0]! : String(cause);
+    const reason = (bytes && notAnImage(bytes)) ?? told;
     throw new Fr1Error('IMAGE_UNREADABLE', `${label} cannot be read as an image: ${reason}`, {
       hint:
         cause instanceof TooLarge
@@ -65,8 +89,17 @@ async function readImage<T>(
   }
 }
 
-async function decode(bytes: Uint8Array): Promise<RgbImage> {
-  const image = await openImage(bytes);
+/** Of files that often stand in an image's place, what they are. */
+function notAnImage(bytes: Uint8Array): string | null {
+  if (bytes.length === 0) return 'it is empty';
+  const start = new TextDecoder().decode(bytes.subarray(0, 256)).trimStart().toLowerCase();
+  return /^<(?:!doctype html|html|head|body)\b/.test(start)
+    ? 'it is a web page, as a failed download leaves one'
+    : null;
+}
+
+async function decode(bytes: Uint8Array, failOn?: FailOn): Promise<RgbImage> {
+  const image = await openImage(bytes, failOn);
   const metadata = await image.metadata();
   const { size, isReduced } = decodedSize(metadata);
   image.autoOrient();
@@ -133,9 +166,11 @@ function millions(count: number): string {
   return `${(count / 1e6).toFixed(1)} million`;
 }
 
-async function openImage(bytes: Uint8Array): Promise<Sharp> {
+type FailOn = 'none' | 'truncated';
+
+async function openImage(bytes: Uint8Array, failOn: FailOn = 'truncated'): Promise<Sharp> {
   const { default: sharp } = await import('sharp');
-  return sharp(bytes, { limitInputPixels: false, failOn: 'truncated', ignoreIcc: true });
+  return sharp(bytes, { limitInputPixels: false, failOn, ignoreIcc: true });
 }
 
 async function rawPixels(image: Sharp, channels: number): Promise<RgbImage> {
