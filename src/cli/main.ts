@@ -173,11 +173,14 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
   program
     .command('diff')
     .description('compare two runs: options, inputs, outputs and metrics')
-    .argument('<before>', 'id of a run, or the beginning of one')
-    .argument('[after]', 'the other run', 'last')
+    .argument(
+      '[before]',
+      'id of a run, or the beginning of one (default: the run before the last, of the same pipeline)',
+    )
+    .argument('[after]', 'the other run (default: the last)')
     .option('-w, --workspace <dir>', 'as in `fr1 show`')
     .option('--json', 'print JSON')
-    .action(async (before: string, after: string, options: ShowFlags) => {
+    .action(async (before: string | undefined, after: string | undefined, options: ShowFlags) => {
       const { diffCommand } = await import('./diff-command.ts');
       setExitCode(await diffCommand(before, after, options, io));
     });

@@ -78,6 +78,22 @@ describe('fr1 diff', () => {
     expect(stdout).toMatch(/first +score +0.5000 \[0.4000, 0.6000\] +0.9000 \[0.8000, 1\] +\+0.4000 +apart/);
   });
 
+  it('compares the last run with the one before it of the same pipeline, and one that is named with the last', async () => {
+    await run();
+    await writeFile(join(folder, 'other.yaml'), PIPELINE.replace('name: demo', 'name: other'));
+    await callCli(folder, ['run', 'other.yaml']);
+    const alone = await callCli(folder, ['diff', 'last']);
+    expect(alone.exitCode).toBe(2);
+    expect(alone.stderr).toMatch(/no run of "other" before \d{8}-\S+ to compare it with[\s\S]*fr1 diff BEFORE AFTER/);
+    await run('stages.first.with.text=two');
+    const [last, , first] = await ids();
+    for (const args of [[], ['last'], [first!], [last!]]) {
+      const { stdout } = await callCli(folder, ['diff', ...args]);
+      expect(stdout, args.join()).toContain(`${first} (done) -> ${last} (done)`);
+      expect(stdout).toContain('options.text: one -> two');
+    }
+  });
+
   it('says that nothing differs', async () => {
     await run();
     await run();

@@ -270,7 +270,11 @@ export const CATALOGUE = {
     explanation:
       'A file given to `fr1 parity` lacks a tensor, holds one that is nothing to compare (a wrong name would pass for agreement), or does not fit the model or the batch.',
   },
-  RUN_UNKNOWN: { exit: 2, explanation: '`fr1 show` was asked for a run that the workspace does not hold.' },
+  RUN_UNKNOWN: {
+    exit: 2,
+    explanation:
+      'A command was asked for a run that the workspace does not hold, or to compare a first run with one before it.',
+  },
   // methods
   PREDICTIONS_DIFFER: {
     exit: 2,
