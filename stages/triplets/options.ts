@@ -22,7 +22,7 @@ export interface TripletsOptions {
    */
   model?: Artifact;
   /**
-   * as-is: images stay as they are; fr1's tapo gives each its own grid. anchor: positive and negative are resized to the size of their anchor, which trainers need that reuse the anchor's grid, such as the released code of Fine-R1.
+   * as-is: images stay as they are; fr1's tapo gives each its own grid. anchor: positive and negative are resized to the size of their anchor, which trainers need that reuse the anchor's grid, such as the released code of Fine-R1 (and fr1's tapo with viewLayout anchor).
    */
   sizes: 'as-is' | 'anchor';
   /**
