@@ -7,7 +7,7 @@ import { evaluateDim, formatShape, solveDim } from './autodiff/dim.ts';
 import type { Graph, Value } from './autodiff/graph.ts';
 import { type EmittedModel, type ExternalWeight, emitModel, resolveShape } from './onnx/emitter.ts';
 import { cudaPrecision } from './session/precision.ts';
-import type { DeviceMemory, Provider, Session, SessionOptions } from './session/runtime.ts';
+import type { BoundRun, DeviceMemory, Provider, Session, SessionOptions } from './session/runtime.ts';
 import { emptyData, type HostTensor, int64, isHostTensor, sizeOf, type Tensor } from './tensor.ts';
 
 export type Feeds = Readonly<Record<string, Tensor>>;
@@ -84,7 +84,22 @@ export class Program {
    * @returns the outputs in host memory: all but those that `into` puts on the device
    * @throws SHAPE_MISMATCH, DTYPE_MISMATCH when a feed is missing or does not fit
    */
-  async run(feeds: Feeds, options: RunProgramOptions = {}): Promise<Record<string, HostTensor>> {
+  async run(feeds: Feeds, { signal, into }: RunProgramOptions = {}): Promise<Record<string, HostTensor>> {
+    const bound = this.bind(feeds, into);
+    try {
+      return await bound.run({ signal });
+    } finally {
+      bound.release();
+    }
+  }
+
+  /**
+   * Prepares a run that is repeated with the same tensors, whose elements may change in between.
+   *
+   * @param into as of `run`
+   * @throws SHAPE_MISMATCH, DTYPE_MISMATCH when a feed is missing or does not fit
+   */
+  bind(feeds: Feeds, into: Readonly<Record<string, Tensor>> = {}): BoundRun {
     const sizes = this.#sizes(feeds);
     const all: Record<string, Tensor> = {};
     for (const value of this.#model.feeds) all[value.name] = feeds[value.name]!;
@@ -101,7 +116,7 @@ export class Program {
     const fetches: Record<string, Tensor> = {};
     for (const [name, value] of Object.entries(this.#model.outputs)) {
       const shape = resolveShape(value.shape, sizes);
-      const given = options.into?.[name];
+      const given = into[name];
       if (given && (given.dtype !== value.dtype || sizeOf(given.shape) !== sizeOf(shape))) {
         throw new Fr1Error(
           'SHAPE_MISMATCH',
@@ -117,7 +132,7 @@ export class Program {
               data: (given?.data ?? emptyData(value.dtype, sizeOf(shape))) as never,
             };
     }
-    return this.#session.run(all, fetches, { signal: options.signal });
+    return this.#session.bind(all, fetches);
   }
 
   async release(): Promise<void> {

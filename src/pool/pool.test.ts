@@ -24,13 +24,15 @@ class BookRuntime implements Runtime {
     this.made.push(key);
     await sleep(5);
     if (this.failure !== undefined) throw this.failure;
+    const run = () =>
+      new Promise<Record<string, HostTensor>>((resolve) => {
+        this.runs.push({ end: () => resolve({}) });
+      });
     return {
       inputs: [],
       outputs: [],
-      run: () =>
-        new Promise<Record<string, HostTensor>>((resolve) => {
-          this.runs.push({ end: () => resolve({}) });
-        }),
+      run,
+      bind: () => ({ run, release: () => {} }),
       release: async () => void this.released.push(key),
     };
   }

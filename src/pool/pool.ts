@@ -5,7 +5,7 @@
  */
 import { cpus } from 'node:os';
 import { type OpenRuntimeOptions, openRuntime } from '../engine/session/open-runtime.ts';
-import type { DeviceMemory, RunOptions, Runtime, Session, ValueInfo } from '../engine/session/runtime.ts';
+import type { BoundRun, DeviceMemory, RunOptions, Runtime, Session, ValueInfo } from '../engine/session/runtime.ts';
 import type { HostTensor, Tensor } from '../engine/tensor.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import { openDeviceMemory, parseDevice } from './devices.ts';
@@ -317,11 +317,30 @@ class HeldSession implements Session {
     fetches: Readonly<Record<string, Tensor | null>>,
     options?: RunOptions,
   ): Promise<Record<string, HostTensor>> {
+    this.#requireAlive();
+    return this.#followed(this.#session.run(feeds, fetches, options));
+  }
+
+  bind(feeds: Readonly<Record<string, Tensor>>, fetches: Readonly<Record<string, Tensor | null>>): BoundRun {
+    this.#requireAlive();
+    const bound = this.#session.bind(feeds, fetches);
+    return {
+      run: async (options) => {
+        this.#requireAlive();
+        return this.#followed(bound.run(options));
+      },
+      release: () => bound.release(),
+    };
+  }
+
+  #requireAlive(): void {
     this.#lease.requireAlive();
     if (this.#released !== undefined) {
       throw new Fr1Error('RUNTIME_RELEASED', `a session of ${this.#lease.name} was used after its release`);
     }
-    const run = this.#session.run(feeds, fetches, options);
+  }
+
+  async #followed<T>(run: Promise<T>): Promise<T> {
     this.#running.add(run);
     try {
       return await run;

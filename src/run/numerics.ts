@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Numerics } from '../plan/types.ts';
 
 /** Raised when the engine computes something differently; results made before are then made again. */
-export const NUMERICS_VERSION = '1';
+export const NUMERICS_VERSION = '2';
 
 /**
  * `devices` are of one kind. `threads` defaults to what the runtime would take: all processors that this process may use,

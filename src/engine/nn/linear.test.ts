@@ -1,10 +1,11 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { bareSource } from '../../../test/helpers/session-source.ts';
+import { Transpose } from '../ops/transpose.ts';
 import { Program } from '../program.ts';
 import { RandomStream } from '../random.ts';
 import { openRuntime } from '../session/open-runtime.ts';
 import { float32, type HostTensor } from '../tensor.ts';
-import { linears, partsOfJoined } from './linear.ts';
+import { linear, linearByColumns, linears, partsOfJoined } from './linear.ts';
 import { ModelGraph, type WeightLayout } from './model-graph.ts';
 
 const runtime = await openRuntime({ threads: 1 });
@@ -47,6 +48,42 @@ describe('linears()', () => {
       expect(joined[name]!.shape).toEqual(shape);
       (data as Float32Array).forEach((value, i) => {
         expect(Number(joined[name]!.data[i])).toBeCloseTo(value, 5);
+      });
+    }
+  });
+});
+
+describe('linear()', () => {
+  it.each(['q', 'k'])('gives the same with the weight first, for rows and for columns: %s', async (name) => {
+    const stream = new RandomStream('linear');
+    const weights = new Map<string, HostTensor<'float32'>>();
+    const weight = (input: string, shape: readonly number[]) => {
+      const data = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => stream.normal());
+      const tensor = weights.get(input) ?? float32(shape, data);
+      weights.set(input, tensor);
+      return tensor;
+    };
+    const run = async (weightsFirst: boolean, form: 'rows' | 'columns' | 'turned') => {
+      const graph = new ModelGraph(LAYOUT, { weightsFirst });
+      const x = graph.input('x', 'float32', ['N', 3]);
+      const rows = linear(graph, x, name, 4, { bias: true });
+      const given = form === 'turned' ? Transpose(x, [1, 0]) : x;
+      const columns = linearByColumns(graph, given, name, 4, { bias: true, isTurned: form === 'turned' });
+      const y = form === 'rows' ? rows : Transpose(columns, [1, 0]);
+      const program = await Program.compile(bareSource(runtime), graph, { y }, { key: `${weightsFirst}${form}` });
+      const feeds = program.feeds.map((feed) => [
+        feed.name,
+        weight(feed.name, feed.name === 'x' ? [5, 3] : (feed.shape as number[])),
+      ]);
+      return (await program.run(Object.fromEntries(feeds)))['y']!;
+    };
+    const expected = await run(false, 'rows');
+    expect(expected.shape).toEqual([5, 4]);
+    for (const form of ['rows', 'columns', 'turned'] as const) {
+      const { data, shape } = await run(true, form);
+      expect(shape).toEqual([5, 4]);
+      (data as Float32Array).forEach((value, i) => {
+        expect(value).toBeCloseTo(Number(expected.data[i]), 5);
       });
     }
   });

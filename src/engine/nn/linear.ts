@@ -3,7 +3,9 @@ import type { Value } from '../autodiff/graph.ts';
 import { Add } from '../ops/add.ts';
 import { Gemm } from '../ops/gemm.ts';
 import { Mul } from '../ops/mul.ts';
+import { Reshape } from '../ops/reshape.ts';
 import { Split } from '../ops/split.ts';
+import { Transpose } from '../ops/transpose.ts';
 import { dropout } from './dropout.ts';
 import type { LoraLayer, ModelGraph } from './model-graph.ts';
 
@@ -19,10 +21,34 @@ export function linear(
   outputSize: number,
   options: { bias?: boolean } = {},
 ): Value {
+  if (graph.weightsFirst) return Transpose(linearByColumns(graph, x, name, outputSize, options), [1, 0]);
   const weight = graph.weight(`${name}.weight`, [outputSize, x.dim(1)]);
   const product = Gemm(x, weight, { transB: true });
   const y = options.bias ? Add(product, graph.weight(`${name}.bias`, [outputSize])) : product;
   return adapted(graph, x, y, name, outputSize);
+}
+
+/**
+ * The layer with its rows laid out as columns: y = W x^T + b.
+ *
+ * x [N, in], or [in, N] with `isTurned` -> [out, N]
+ */
+export function linearByColumns(
+  graph: ModelGraph,
+  x: Value,
+  name: string,
+  outputSize: number,
+  { bias = false, isTurned = false }: { bias?: boolean; isTurned?: boolean } = {},
+): Value {
+  const inputSize = x.dim(isTurned ? 0 : 1);
+  const product = Gemm(graph.weight(`${name}.weight`, [outputSize, inputSize]), x, { transB: !isTurned });
+  const y = bias ? Add(product, Reshape(graph.weight(`${name}.bias`, [outputSize]), [outputSize, 1])) : product;
+  const adapter = graph.adapterOf(name);
+  if (!adapter) return y;
+  const { rank, scale } = adapter;
+  const inner = Gemm(graph.weight(`${name}.lora_A.weight`, [rank, inputSize]), x, { transB: !isTurned });
+  const b = graph.weight(`${name}.lora_B.weight`, [outputSize, rank]);
+  return Add(y, Gemm(b, Mul(inner, graph.scalar(scale))));
 }
 
 /**

@@ -28,6 +28,11 @@ export class ModelGraph extends Graph {
   readonly hasDropout: boolean;
   /** Whether weights of layers that read the same input come as one, see `linears()`. */
   readonly joinsWeights: boolean;
+  /**
+   * Whether weights are the left factors of products. On the CPU onnxruntime lays the right factor out anew in every product and
+   * the left one only where it is transposed: for few rows that is most of the work, and should fall to the rows.
+   */
+  readonly weightsFirst: boolean;
   readonly #layout: WeightLayout;
 
   constructor(
@@ -35,12 +40,14 @@ export class ModelGraph extends Graph {
     {
       hasDropout = false,
       joinsWeights = false,
-    }: { readonly hasDropout?: boolean; readonly joinsWeights?: boolean } = {},
+      weightsFirst = false,
+    }: { readonly hasDropout?: boolean; readonly joinsWeights?: boolean; readonly weightsFirst?: boolean } = {},
   ) {
     super();
     this.#layout = layout;
     this.hasDropout = hasDropout;
     this.joinsWeights = joinsWeights;
+    this.weightsFirst = weightsFirst;
   }
 
   /** A weight in the element type in which it is stored. */

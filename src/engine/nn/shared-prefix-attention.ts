@@ -11,13 +11,13 @@ import { Add } from '../ops/add.ts';
 import { Concat } from '../ops/concat.ts';
 import { Embedding } from '../ops/embedding.ts';
 import { MatMul } from '../ops/mat-mul.ts';
-import { PastMatMul } from '../ops/past-mat-mul.ts';
 import { Reshape } from '../ops/reshape.ts';
 import { Softmax } from '../ops/softmax.ts';
 import { Split } from '../ops/split.ts';
 import { Transpose } from '../ops/transpose.ts';
+import { byHead, type CachePlaces } from './cached-attention.ts';
 
-/** Named sizes: G groups of at most W sequences, S sequences, R time steps of prompts, P time steps after them. */
+/** Named sizes: G groups of at most W sequences, S sequences, R time steps of prompts, C time steps after them. */
 export interface SharedPrefix {
   /** Sequence at every place of the grid [G*W] int32; any sequence at an empty one. */
   readonly toGrid: Value;
@@ -29,22 +29,22 @@ export interface SharedPrefix {
 }
 
 /**
- * softmax([q prefixK^T, q pastK^T, q k^T] / sqrt(D)) [prefixV; pastV; v]
+ * softmax([q prefixK^T / sqrt(D) + prefix mask, q keys^T / sqrt(D) + mask]) [prefixV; values]
  *
  * q                [S, H, 1, D]
- * k, v             [S, K, 1, D]  the new token's own; groups of H / K query heads share a key/value head
- * prefixK, prefixV [R, G, K, D]  time-major
- * pastK, pastV     [P, S, K, D]
+ * prefixK, prefixV [G, K, R, D]  groups of H / K query heads share a key/value head
+ * keys, values     [S*K*C, D]    after the prompts, the new token's own among them
  * ->               [S, H, 1, D]
  */
 export function sharedPrefixAttention(
-  [q, k, v]: readonly [Value, Value, Value],
+  q: Value,
   [prefixK, prefixV]: readonly [Value, Value],
-  [pastK, pastV]: readonly [Value, Value],
+  [keys, values]: readonly [Value, Value],
+  { mask: ownMask }: CachePlaces,
   { toGrid, fromGrid, mask, grid: [groups, places] }: SharedPrefix,
 ): Value {
   const [sequences, heads, , width] = q.shape as readonly [Dim, number, Dim, number];
-  const keyHeads = k.dim(1) as number;
+  const keyHeads = prefixK.dim(1) as number;
   const perKey = heads / keyHeads;
   const alpha = 1 / Math.sqrt(width);
   const spots = multiplyDims(groups, places);
@@ -63,22 +63,12 @@ export function sharedPrefixAttention(
   };
 
   const queries = Reshape(q, [sequences, keyHeads, perKey, width]);
-  const steps = prefixK.dim(0);
-  const onPrefix = Add(PastMatMul(onGrid(queries, width), prefixK, { transB: true, alpha }), mask);
-  const scores = Concat(
-    [
-      offGrid(onPrefix, steps),
-      PastMatMul(queries, pastK, { transB: true, alpha }),
-      MatMul(queries, k, { transB: true, alpha }),
-    ],
-    3,
-  );
-  const [prefixWeights, pastWeights, ownWeights] = Split(Softmax(scores), 3, [steps, pastK.dim(0), 1]) as [
-    Value,
-    Value,
-    Value,
-  ];
-  const fromPrefix = offGrid(PastMatMul(onGrid(prefixWeights, steps), prefixV), width);
-  const mixed = Add(Add(fromPrefix, PastMatMul(pastWeights, pastV)), MatMul(ownWeights, v));
-  return Reshape(mixed, q.shape);
+  const steps = prefixK.dim(2);
+  const own = byHead(keys, keyHeads);
+  const onPrefix = Add(MatMul(onGrid(queries, width), prefixK, { transB: true, alpha }), mask);
+  const onOwn = Add(MatMul(queries, own, { transB: true, alpha }), ownMask);
+  const scores = Concat([offGrid(onPrefix, steps), onOwn], 3);
+  const [prefixWeights, ownWeights] = Split(Softmax(scores), 3, [steps, own.dim(2)]) as [Value, Value];
+  const fromPrefix = offGrid(MatMul(onGrid(prefixWeights, steps), prefixV), width);
+  return Reshape(Add(fromPrefix, MatMul(ownWeights, byHead(values, keyHeads))), q.shape);
 }

@@ -5,7 +5,6 @@
 import type { Graph, Value } from '../autodiff/graph.ts';
 import type { HostTensor } from '../tensor.ts';
 import { Add } from './add.ts';
-import { CachedAttention } from './cached-attention.ts';
 import { Cast } from './cast.ts';
 import { Clip } from './clip.ts';
 import { Concat } from './concat.ts';
@@ -27,7 +26,6 @@ import { Max } from './max.ts';
 import { Min } from './min.ts';
 import { Mul } from './mul.ts';
 import { Neg } from './neg.ts';
-import { PastMatMul } from './past-mat-mul.ts';
 import { Reciprocal } from './reciprocal.ts';
 import { ReduceMean } from './reduce-mean.ts';
 import { ReduceSum } from './reduce-sum.ts';
@@ -222,38 +220,6 @@ export const OPERATOR_CASES: Readonly<Record<OperatorType, readonly OperatorCase
   Erf: unary(Erf, erf),
   Silu: unary(Silu, (x) => x * sigmoid(x)),
   Gelu: unary(Gelu, (x) => 0.5 * x * (1 + erf(x * Math.SQRT1_2))),
-  CachedAttention: [
-    {
-      title: 'attends to the cache and to the new token',
-      inputs: [
-        [2, 4, 1, 3],
-        [2, 2, 1, 3],
-        [2, 2, 1, 3],
-        [5, 2, 2, 3],
-        [5, 2, 2, 3],
-        [2, 1, 1, 5],
-      ],
-      build: ([q, k, v, pastK, pastV, mask]) => CachedAttention(q!, k!, v!, pastK!, pastV!, mask!),
-      reference: ([q, k, v, pastK, pastV, mask]) => {
-        const out: number[] = [];
-        for (let s = 0; s < 2; s++) {
-          for (let h = 0; h < 4; h++) {
-            const group = h >> 1;
-            const query = q!.data.subarray((s * 4 + h) * 3, (s * 4 + h + 1) * 3);
-            const at = (past: Nd, own: Nd, p: number, d: number) =>
-              p < 5 ? past.data[((p * 2 + s) * 2 + group) * 3 + d]! : own.data[(s * 2 + group) * 3 + d]!;
-            const scores = Float64Array.from({ length: 6 }, (_, p) => {
-              const dot = query.reduce((sum, x, d) => sum + x * at(pastK!, k!, p, d), 0);
-              return dot / Math.sqrt(3) + (p < 5 ? mask!.data[s * 5 + p]! : 0);
-            });
-            const weights = softmaxRow(scores);
-            for (let d = 0; d < 3; d++) out.push(weights.reduce((sum, w, p) => sum + w * at(pastV!, v!, p, d), 0));
-          }
-        }
-        return out;
-      },
-    },
-  ],
   Cast: unary(
     (x) => Cast(Cast(x, 'float16'), 'float32'),
     (x) => x,
@@ -381,18 +347,6 @@ export const OPERATOR_CASES: Readonly<Record<OperatorType, readonly OperatorCase
     inputs: [transA ? [2, 2, 4, 3] : [2, 2, 3, 4], transB ? [2, 2, 5, 4] : [2, 2, 4, 5]],
     build: ([a, b]) => MatMul(a!, b!, { transA, transB, alpha: 0.5 }),
     reference: ([a, b]) => matmul(a!, b!, transA, transB, 0.5),
-  })),
-  PastMatMul: [true, false].map((transB) => ({
-    title: transB ? 'scores queries against cached keys' : 'mixes cached values',
-    inputs: [transB ? [2, 2, 3, 4] : [2, 2, 3, 5], [5, 2, 2, 4]],
-    build: ([a, past]) => PastMatMul(a!, past!, { transB, alpha: 0.5 }),
-    reference: ([a, past]) => {
-      const batchMajor = Float64Array.from({ length: 80 }, (_, i) => {
-        const [group, p, d] = [Math.floor(i / 20), Math.floor(i / 4) % 5, i % 4];
-        return past!.data[p * 16 + group * 4 + d]!;
-      });
-      return matmul(a!, { shape: [2, 2, 5, 4], data: batchMajor }, false, transB, 0.5);
-    },
   })),
   Softmax: [
     {

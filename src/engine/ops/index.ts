@@ -1,6 +1,5 @@
 /** The explicit list of operators. */
 import { ADD } from './add.ts';
-import { CACHED_ATTENTION } from './cached-attention.ts';
 import { CAST } from './cast.ts';
 import { CLIP } from './clip.ts';
 import { CONCAT } from './concat.ts';
@@ -21,7 +20,6 @@ import { MAX } from './max.ts';
 import { MIN } from './min.ts';
 import { MUL } from './mul.ts';
 import { NEG } from './neg.ts';
-import { PAST_MAT_MUL } from './past-mat-mul.ts';
 import { RECIPROCAL } from './reciprocal.ts';
 import { REDUCE_MEAN } from './reduce-mean.ts';
 import { REDUCE_SUM } from './reduce-sum.ts';
@@ -43,7 +41,6 @@ import { TRANSPOSE } from './transpose.ts';
 
 export const OPERATORS = [
   ADD,
-  CACHED_ATTENTION,
   CAST,
   CLIP,
   CONCAT,
@@ -64,7 +61,6 @@ export const OPERATORS = [
   MIN,
   MUL,
   NEG,
-  PAST_MAT_MUL,
   RECIPROCAL,
   REDUCE_MEAN,
   REDUCE_SUM,

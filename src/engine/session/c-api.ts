@@ -31,7 +31,7 @@ import {
   stringAt,
   takeMessage,
 } from './ort-api.ts';
-import type { DeviceMemory, RunOptions, Runtime, Session, SessionOptions, ValueInfo } from './runtime.ts';
+import type { BoundRun, DeviceMemory, RunOptions, Runtime, Session, SessionOptions, ValueInfo } from './runtime.ts';
 import { selfTest } from './self-test.ts';
 import { configEntries, LOG_SEVERITY, OPTIMIZATION_LEVEL, profilePrefix } from './session-settings.ts';
 import { Turns } from './turns.ts';
@@ -168,6 +168,18 @@ class CApiRuntime implements Runtime {
   }
 }
 
+/** What a run is given. */
+interface Values {
+  readonly inputNames: BigUint64Array;
+  readonly inputs: BigUint64Array;
+  readonly outputNames: BigUint64Array;
+  /** 0 where onnxruntime allocates. */
+  readonly outputs: BigUint64Array;
+  readonly fetches: readonly (readonly [name: string, Tensor | null])[];
+  /** Keeps the memory that the values point to. */
+  readonly memory: unknown;
+}
+
 /** Terminate flags of the runs under way, so that leaving the process does not wait for them. */
 const running = new Set<() => void>();
 let exitHookInstalled = false;
@@ -221,11 +233,48 @@ class CApiSession implements Session {
     fetches: Readonly<Record<string, Tensor | null>>,
     options: RunOptions = {},
   ): Promise<Record<string, HostTensor>> {
-    if (this.#released !== undefined) {
-      throw new Fr1Error('RUNTIME_RELEASED', `session "${this.#name}" was used after its release`);
+    const bound = this.bind(feeds, fetches);
+    try {
+      return await bound.run(options);
+    } finally {
+      bound.release();
     }
+  }
+
+  bind(feeds: Readonly<Record<string, Tensor>>, fetches: Readonly<Record<string, Tensor | null>>): BoundRun {
+    this.#requireAlive();
     checkValues(this.#name, this.#inputsByName, this.#outputsByName, feeds, fetches);
-    return this.#turns.take(() => this.#runNow(feeds, fetches, options.signal), options.signal);
+    const outputs = Object.entries(fetches);
+    const values: Values = {
+      inputNames: BigUint64Array.from(this.inputs, ({ name }) => this.#names.address(name)),
+      inputs: new BigUint64Array(this.inputs.length),
+      outputNames: BigUint64Array.from(outputs, ([name]) => this.#names.address(name)),
+      outputs: new BigUint64Array(outputs.length),
+      fetches: outputs,
+      memory: [feeds, fetches],
+    };
+    const release = () => {
+      for (const list of [values.inputs, values.outputs]) {
+        for (const value of list) if (value !== 0n) this.#api.releaseValue(value);
+        list.fill(0n);
+      }
+    };
+    try {
+      for (const [i, { name }] of this.inputs.entries()) values.inputs[i] = this.#wrap(feeds[name]!, name);
+      for (const [i, [name, tensor]] of outputs.entries()) {
+        if (tensor !== null) values.outputs[i] = this.#wrap(tensor, name);
+      }
+    } catch (error) {
+      release();
+      throw error;
+    }
+    return {
+      run: async ({ signal } = {}) => {
+        this.#requireAlive();
+        return this.#turns.take(() => this.#runNow(values, signal), signal);
+      },
+      release,
+    };
   }
 
   release(): Promise<void> {
@@ -237,46 +286,34 @@ class CApiSession implements Session {
     return this.#released;
   }
 
-  async #runNow(
-    feeds: Readonly<Record<string, Tensor>>,
-    fetches: Readonly<Record<string, Tensor | null>>,
-    signal: AbortSignal | undefined,
-  ): Promise<Record<string, HostTensor>> {
+  #requireAlive(): void {
+    if (this.#released === undefined) return;
+    throw new Fr1Error('RUNTIME_RELEASED', `session "${this.#name}" was used after its release`);
+  }
+
+  async #runNow(values: Values, signal: AbortSignal | undefined): Promise<Record<string, HostTensor>> {
     const api = this.#api;
-    const wanted = Object.entries(fetches);
-    const inputNames = new BigUint64Array(this.inputs.length);
-    const inputValues = new BigUint64Array(this.inputs.length);
-    const outputNames = new BigUint64Array(wanted.length);
-    const outputValues = new BigUint64Array(wanted.length);
+    this.#runOptions ??= outPointer((out) => api.createRunOptions(out), 'RUNTIME_RUN_FAILED', this.#name);
     try {
-      for (const [i, { name }] of this.inputs.entries()) {
-        inputNames[i] = this.#names.address(name);
-        inputValues[i] = this.#wrap(feeds[name]!, name);
-      }
-      for (const [i, [name, tensor]] of wanted.entries()) {
-        outputNames[i] = this.#names.address(name);
-        if (tensor !== null) outputValues[i] = this.#wrap(tensor, name);
-      }
-      this.#runOptions ??= outPointer((out) => api.createRunOptions(out), 'RUNTIME_RUN_FAILED', this.#name);
-      await this.#call(this.#runOptions, inputNames, inputValues, outputNames, outputValues, signal);
+      await this.#call(this.#runOptions, values, signal);
       const onHost: Record<string, HostTensor> = {};
-      for (const [i, [name, tensor]] of wanted.entries()) {
-        if (tensor === null) onHost[name] = this.#copyOut(outputValues[i]!, name);
+      for (const [i, [name, tensor]] of values.fetches.entries()) {
+        if (tensor === null) onHost[name] = this.#copyOut(values.outputs[i]!, name);
         else if (isHostTensor(tensor)) onHost[name] = tensor;
       }
       return onHost;
     } finally {
-      for (const value of inputValues) if (value !== 0n) api.releaseValue(value);
-      for (const value of outputValues) if (value !== 0n) api.releaseValue(value);
+      for (const [i, [, tensor]] of values.fetches.entries()) {
+        if (tensor !== null || values.outputs[i] === 0n) continue;
+        api.releaseValue(values.outputs[i]!);
+        values.outputs[i] = 0n;
+      }
     }
   }
 
   async #call(
     runOptions: Pointer,
-    inputNames: BigUint64Array,
-    inputValues: BigUint64Array,
-    outputNames: BigUint64Array,
-    outputValues: BigUint64Array,
+    { inputNames, inputs, outputNames, outputs }: Values,
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const api = this.#api;
@@ -293,11 +330,11 @@ class CApiSession implements Session {
         this.handle,
         runOptions,
         inputNames,
-        inputValues,
+        inputs,
         inputNames.length,
         outputNames,
         outputNames.length,
-        outputValues,
+        outputs,
       );
       const message = takeMessage(status);
       if (signal?.aborted) throw signal.reason;

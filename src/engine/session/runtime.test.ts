@@ -167,6 +167,36 @@ describe.each(RUNTIMES)('$name runtime', ({ name, open, dtypes }) => {
       }
     }));
 
+  it('repeats a bound run with the elements that its feeds have by then', () =>
+    withSession(matmulModel, async (session) => {
+      const a = float32([1, 2], Float32Array.of(1, 2));
+      const b = float32([2, 1], Float32Array.of(3, 4));
+      const c = float32([1, 1]);
+      const intoGiven = session.bind({ a, b }, { c });
+      const intoFresh = session.bind({ a, b }, { c: null });
+      const fresh: number[] = [];
+      for (const factor of [1, 10, -2]) {
+        a.data.set([factor, 2 * factor]);
+        expect((await intoGiven.run())['c']).toBe(c);
+        expect(c.data[0]).toBe(11 * factor);
+        fresh.push(Number((await intoFresh.run())['c']!.data[0]));
+      }
+      expect(fresh).toEqual([11, 110, -22]);
+      intoGiven.release();
+      intoGiven.release();
+      intoFresh.release();
+    }));
+
+  it('checks what a bound run is given before it runs, and refuses it after the release of the session', async () => {
+    const session = await runtime.createSession(matmulModel, { logId: 'bound' });
+    const a = float32([1, 2]);
+    expect(() => session.bind({ a }, { c: null })).toThrow(/input "b"/);
+    const bound = session.bind({ a, b: float32([2, 1]) }, { c: null });
+    await session.release();
+    expect(await failure(bound.run())).toMatchObject({ code: 'RUNTIME_RELEASED' });
+    bound.release();
+  });
+
   it('writes the profile of a session into the folder FR1_PROFILE', async () => {
     const profiles = path.join(folder, 'profiles');
     vi.stubEnv('FR1_PROFILE', profiles);

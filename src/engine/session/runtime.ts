@@ -61,8 +61,21 @@ export interface Session {
     fetches: Readonly<Record<string, Tensor | null>>,
     options?: RunOptions,
   ): Promise<Record<string, HostTensor>>;
+  /**
+   * Checks and prepares a run once for many: where a run takes a millisecond or two, preparing it is a good part of that. The
+   * memory of the tensors must not move.
+   */
+  bind(feeds: Readonly<Record<string, Tensor>>, fetches: Readonly<Record<string, Tensor | null>>): BoundRun;
   /** Frees the session's memory once running work has ended. Safe to call twice. */
   release(): Promise<void>;
+}
+
+/** A run whose feeds and fetches are settled, to be repeated. */
+export interface BoundRun {
+  /** As `Session.run`, with the elements that the feeds have now. */
+  run(options?: RunOptions): Promise<Record<string, HostTensor>>;
+  /** Gives up what was prepared, when no run is under way; the tensors stay as they are. */
+  release(): void;
 }
 
 /** The memory of one device. Its tensors live until they are released or the runtime is closed. */

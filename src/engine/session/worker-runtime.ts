@@ -21,7 +21,7 @@ import {
   type TensorData,
 } from '../tensor.ts';
 import { checkValues, runFailed, tensorOver } from './check-values.ts';
-import type { RunOptions, Runtime, Session, SessionOptions, ValueInfo } from './runtime.ts';
+import type { BoundRun, RunOptions, Runtime, Session, SessionOptions, ValueInfo } from './runtime.ts';
 import { selfTest } from './self-test.ts';
 import { configEntries, LOG_SEVERITY, profilePrefix } from './session-settings.ts';
 import { Turns } from './turns.ts';
@@ -171,14 +171,26 @@ class WorkerSession implements Session {
   async run(
     feeds: Readonly<Record<string, Tensor>>,
     fetches: Readonly<Record<string, Tensor | null>>,
-    { signal }: RunOptions = {},
+    options: RunOptions = {},
   ): Promise<Record<string, HostTensor>> {
-    if (this.#released !== undefined) {
-      throw new Fr1Error('RUNTIME_RELEASED', `session "${this.#name}" was used after its release`);
-    }
+    return this.bind(feeds, fetches).run(options);
+  }
+
+  /** Nothing to prepare but the checks: feeds are copied for every run. */
+  bind(feeds: Readonly<Record<string, Tensor>>, fetches: Readonly<Record<string, Tensor | null>>): BoundRun {
+    this.#requireAlive();
     checkValues(this.#name, this.#inputsByName, this.#outputsByName, feeds, fetches);
     requireHost(this.#name, feeds);
     requireHost(this.#name, fetches);
+    return { run: ({ signal } = {}) => this.#take(feeds, fetches, signal), release: () => {} };
+  }
+
+  async #take(
+    feeds: Readonly<Record<string, HostTensor>>,
+    fetches: Readonly<Record<string, HostTensor | null>>,
+    signal: AbortSignal | undefined,
+  ): Promise<Record<string, HostTensor>> {
+    this.#requireAlive();
     const result = this.#turns.take(() => this.#runNow(feeds, fetches, signal), signal);
     if (signal === undefined) return result;
     return new Promise((resolve, reject) => {
@@ -194,6 +206,11 @@ class WorkerSession implements Session {
       this.#onReleased(this);
     });
     return this.#released;
+  }
+
+  #requireAlive(): void {
+    if (this.#released === undefined) return;
+    throw new Fr1Error('RUNTIME_RELEASED', `session "${this.#name}" was used after its release`);
   }
 
   async #runNow(

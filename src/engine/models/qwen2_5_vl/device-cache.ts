@@ -28,26 +28,14 @@ import type { DeviceMemory } from '../../session/runtime.ts';
 import { type DeviceTensor, float32, int32, int64, type Tensor } from '../../tensor.ts';
 import { MASKED } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
-import { cachingPrefill } from './decoder.ts';
 import { type GenerationGraph, scoresOf } from './scores.ts';
 import { textHead, textModel, tokenEmbeddings } from './text.ts';
-import type { VisionLayoutKind } from './vision.ts';
 
 type Sizes = Qwen25VLConfig['text'];
 
 /** Names of the tensors of a cache: `k0`, `v0`, `k1`, ... */
 function cacheNames({ numHiddenLayers }: Sizes): string[] {
   return Array.from({ length: numHiddenLayers }, (_, layer) => [`k${layer}`, `v${layer}`]).flat();
-}
-
-/** Right-padded prompts to the scores of their last tokens [B, V], keys and values [B, K, T, D]. Feeds: buildBatch(). */
-export function devicePrefillGraph(
-  config: Qwen25VLConfig,
-  visionKind: VisionLayoutKind | null,
-  rule: ScoreRule,
-  layout?: WeightLayout,
-): GenerationGraph {
-  return cachingPrefill(config, visionKind, rule, layout, (value) => value);
 }
 
 /** Prompts [B, K, T, D] in the places of the slots that continue them: cache tensors, with row `rows[s]` in slot s. */
@@ -194,6 +182,11 @@ export class DeviceCache {
     await this.#join(added, rows.length);
     this.#mask = mask;
     this.#positions.push(...rows.map((row) => lengths[row]!));
+  }
+
+  /** @returns that `feeds()` and `next()` are made anew for every step */
+  prepareStep(): boolean {
+    return true;
   }
 
   /** Feeds of a decode step, which lets every slot see its new token. */

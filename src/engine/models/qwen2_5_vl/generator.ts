@@ -19,19 +19,13 @@ import type {
 import { partsOfJoined } from '../../nn/linear.ts';
 import { type Feeds, Program, type SessionSource } from '../../program.ts';
 import { RandomStream } from '../../random.ts';
+import type { BoundRun, SessionOptions } from '../../session/runtime.ts';
 import { int32, type Tensor } from '../../tensor.ts';
 import type { ModelWeights } from '../../weights/model-weights.ts';
 import { buildBatch, type Row } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
-import { decodeGraph, KeyValueCache, prefillGraph, sharedDecodeGraph } from './decoder.ts';
-import {
-  DeviceCache,
-  deviceDecodeGraph,
-  devicePrefillGraph,
-  joinGraph,
-  keepGraph,
-  placeGraph,
-} from './device-cache.ts';
+import { type DecodeOptions, decodeGraph, prefillGraph, sharedDecodeGraph } from './decoder.ts';
+import { DeviceCache, deviceDecodeGraph, joinGraph, keepGraph, placeGraph } from './device-cache.ts';
 import { defaultExecution, type Execution } from './execution.ts';
 import {
   fitsPrefill,
@@ -41,6 +35,7 @@ import {
   sharesPrompts,
 } from './generation-limits.ts';
 import { JoinedWeights } from './joined-weights.ts';
+import { KeyValueCache } from './key-value-cache.ts';
 import { LayeredModel, type Runnable } from './layered.ts';
 import { mropeCosSin, mropePositions } from './rope.ts';
 import type { GenerationGraph } from './scores.ts';
@@ -227,7 +222,7 @@ class QwenGenerator implements Generator {
 
     let running = chunk.length - ended;
     if (running === 0) return cache.release();
-    const program = await this.#decodeProgram(cache, sampler);
+    const program = await this.#decodeProgram(cache, sampler, chunk.length);
     const angles = this.#angles(chunk, maxNewTokens);
     const ids = new Int32Array(chunk.length);
     const cos = new Float32Array(chunk.length * half);
@@ -236,52 +231,64 @@ class QwenGenerator implements Generator {
     const fixed = await this.#fixedFeeds(program, sampler);
     /** The sequence in each slot of the cache. */
     let slots = [...chunk];
-    while (running > 0) {
-      signal?.throwIfAborted();
-      if (running <= this.#compactBelow * slots.length) {
-        const kept = slots.flatMap((sequence, slot) => (sequence.finishReason === null ? [slot] : []));
-        await cache.keep(kept);
-        slots = kept.map((slot) => slots[slot]!);
-      }
+    let bound: BoundRun | undefined;
+    const rebind = (): BoundRun => {
+      bound?.release();
       const count = slots.length;
-      for (let slot = 0; slot < count; slot++) {
-        const { prompt, tokens } = slots[slot]!;
-        ids[slot] = tokens[tokens.length - 1]!;
-        const from = (prompt.next + tokens.length - 1) * half;
-        for (let i = 0; i < half; i++) {
-          cos[slot * half + i] = angles.cos[from + i]!;
-          sin[slot * half + i] = angles.sin[from + i]!;
-        }
-      }
-      await program.run(
+      const seen = seenFeeds(
+        sampler,
+        slots.map((slot) => slot.seen),
+      );
+      bound = program.bind(
         {
           ...fixed,
           ...cache.feeds(),
-          ...seenFeeds(
-            sampler,
-            slots.map(({ seen }) => seen),
-          ),
+          ...seen,
           ids: { dtype: 'int32', shape: [count], data: ids.subarray(0, count) },
           cos: { dtype: 'float32', shape: [count, 1, half], data: cos.subarray(0, count * half) },
           sin: { dtype: 'float32', shape: [count, 1, half], data: sin.subarray(0, count * half) },
         },
         {
-          into: {
-            ...cache.next(),
-            scores: { dtype: 'float32', shape: [count, vocabSize], data: scores.subarray(0, count * vocabSize) },
-          },
-          signal,
+          ...cache.next(),
+          scores: { dtype: 'float32', shape: [count, vocabSize], data: scores.subarray(0, count * vocabSize) },
         },
       );
-      cache.advance();
-      ended = 0;
-      for (let slot = 0; slot < count; slot++) {
-        const sequence = slots[slot]!;
-        if (sequence.finishReason !== null) continue;
-        if (accept(sequence, scores.subarray(slot * vocabSize, (slot + 1) * vocabSize))) ended++;
+      return bound;
+    };
+    try {
+      while (running > 0) {
+        signal?.throwIfAborted();
+        let isStale = bound === undefined || sampler.rule.hasPenalty;
+        if (running <= this.#compactBelow * slots.length) {
+          const kept = slots.flatMap((sequence, slot) => (sequence.finishReason === null ? [slot] : []));
+          await cache.keep(kept);
+          slots = kept.map((slot) => slots[slot]!);
+          isStale = true;
+        }
+        if (cache.prepareStep()) isStale = true;
+        const count = slots.length;
+        for (let slot = 0; slot < count; slot++) {
+          const { prompt, tokens } = slots[slot]!;
+          ids[slot] = tokens[tokens.length - 1]!;
+          const from = (prompt.next + tokens.length - 1) * half;
+          for (let i = 0; i < half; i++) {
+            cos[slot * half + i] = angles.cos[from + i]!;
+            sin[slot * half + i] = angles.sin[from + i]!;
+          }
+        }
+        await (isStale ? rebind() : bound!).run({ signal });
+        cache.advance();
+        ended = 0;
+        for (let slot = 0; slot < count; slot++) {
+          const sequence = slots[slot]!;
+          if (sequence.finishReason !== null) continue;
+          if (accept(sequence, scores.subarray(slot * vocabSize, (slot + 1) * vocabSize))) ended++;
+        }
+        running -= ended;
+        if (ended > 0) onEnded(ended);
       }
-      running -= ended;
-      if (ended > 0) onEnded(ended);
+    } finally {
+      bound?.release();
     }
     cache.release();
   }
@@ -336,7 +343,7 @@ class QwenGenerator implements Generator {
       );
       const kind = batch.visionKind;
       const isOnDevice = cache instanceof DeviceCache;
-      const program = await this.#prefillProgram(isOnDevice, kind, sampler);
+      const program = await this.#prefillProgram(kind, sampler);
       const into = isOnDevice ? cache.promptTensors(...batch.shape) : {};
       const seen = seenFeeds(
         sampler,
@@ -361,14 +368,14 @@ class QwenGenerator implements Generator {
     }
   }
 
-  async #prefillProgram(isOnDevice: boolean, kind: VisionLayoutKind | null, { rule }: Sampler): Promise<Runnable> {
+  async #prefillProgram(kind: VisionLayoutKind | null, { rule }: Sampler): Promise<Runnable> {
     if (this.#layered) return this.#layered.prefill(kind, rule);
-    return this.#program(`${isOnDevice ? 'device-' : ''}prefill:${kind}:${ruleKey(rule)}`, () =>
-      (isOnDevice ? devicePrefillGraph : prefillGraph)(this.#config, kind, rule, this.#weights),
+    return this.#program(`prefill:${kind}:${ruleKey(rule)}`, () =>
+      prefillGraph(this.#config, kind, rule, this.#weights),
     );
   }
 
-  async #decodeProgram(cache: Cache, { rule }: Sampler): Promise<Runnable> {
+  async #decodeProgram(cache: Cache, { rule }: Sampler, sequences: number): Promise<Runnable> {
     if (this.#layered) return this.#layered.decode(rule);
     if (cache instanceof DeviceCache) {
       // On WebGPU a product takes the same time whatever its width; elsewhere a second copy of the weights gains nothing.
@@ -381,7 +388,14 @@ class QwenGenerator implements Generator {
       cache instanceof SharedPrefixCache
         ? (['shared-decode', sharedDecodeGraph] as const)
         : (['decode', decodeGraph] as const);
-    return this.#program(`${kind}:${ruleKey(rule)}`, () => build(this.#config, rule, this.#weights));
+    // With a single row no factor is laid out anew.
+    const options: DecodeOptions = { layout: this.#weights, weightsFirst: sequences > 1 };
+    return this.#program(
+      `${kind}:${options.weightsFirst ? 'weights-first:' : ''}${ruleKey(rule)}`,
+      () => build(this.#config, rule, options),
+      // It would make transposed weights the right factors again.
+      { disabledOptimizers: ['GemmTransposeFusion'] },
+    );
   }
 
   #sharesPrompts(promptTokens: number, perPrompt: number): boolean {
@@ -427,12 +441,13 @@ class QwenGenerator implements Generator {
     return joined;
   }
 
-  #program(key: string, build: () => GenerationGraph): Promise<Program> {
+  #program(key: string, build: () => GenerationGraph, session: SessionOptions = {}): Promise<Program> {
     let program = this.#programs.get(key);
     if (!program) {
       const { graph, outputs } = build();
       program = Program.compile(this.#source, graph, outputs, {
         key: `qwen2_5_vl:${this.#architecture}:${key}`,
+        session,
       });
       this.#programs.set(key, program);
     }

@@ -8,15 +8,12 @@ import { backward } from '../../autodiff/backward.ts';
 import { Graph, type Value } from '../../autodiff/graph.ts';
 import { ruleKey, type ScoreRule } from '../../generate/sampler.ts';
 import { attention } from '../../nn/attention.ts';
-import { CachedAttention } from '../../ops/cached-attention.ts';
+import { cachedAttention, cachedInput, cachePlaces, withNewToken } from '../../nn/cached-attention.ts';
 import { GatherRows } from '../../ops/gather-rows.ts';
-import { Reshape } from '../../ops/reshape.ts';
-import { Transpose } from '../../ops/transpose.ts';
 import { type Feeds, type HostFeeds, Program, type SessionSource } from '../../program.ts';
 import { float32, type HostTensor, isHostTensor, sizeOf } from '../../tensor.ts';
 import type { ModelWeights } from '../../weights/model-weights.ts';
 import type { Qwen25VLConfig } from './config.ts';
-import { cacheMask } from './decoder.ts';
 import { scoresOf } from './scores.ts';
 import { type Segment, Segments } from './segments.ts';
 import { embedTokens, finalNorm, targetLogProbs, textHead, textInputs, textLayer, tokenEmbeddings } from './text.ts';
@@ -160,7 +157,7 @@ export class LayeredModel {
       let { y: x } = await this.#segments.run(this.#text.decodeEmbed, feeds, run);
       for (const [i, layer] of this.#text.decode.entries()) {
         const own = { x: x!, past_k: feeds[`past_k${i}`]!, past_v: feeds[`past_v${i}`]! };
-        const cached = { k: into[`k${i}`]!, v: into[`v${i}`]! };
+        const cached = { k: into[`next_k${i}`]!, v: into[`next_v${i}`]! };
         const out = await this.#segments.run(layer, { ...feeds, ...own }, { ...run, into: cached });
         x = out['y'];
       }
@@ -175,12 +172,14 @@ export class LayeredModel {
   #runnable(
     compute: (feeds: HostFeeds, into: HostFeeds, run: StepOptions) => Promise<Readonly<Record<string, HostTensor>>>,
   ): Runnable {
-    return {
-      feeds: [],
-      run: async (feeds, { into = {}, signal } = {}) => ({
-        ...(await compute(onHost(feeds), onHost(into), { signal })),
-      }),
-    };
+    const run: Runnable['run'] = async (feeds, { into = {}, signal } = {}) => ({
+      ...(await compute(onHost(feeds), onHost(into), { signal })),
+    });
+    const bind: Runnable['bind'] = (feeds, into = {}) => ({
+      run: ({ signal } = {}) => run(feeds, { into, signal }),
+      release: () => {},
+    });
+    return { feeds: [], run, bind };
   }
 
   async release(): Promise<void> {
@@ -350,7 +349,7 @@ export class LayeredModel {
 }
 
 /** What is used of a program. */
-export type Runnable = Pick<Program, 'feeds' | 'run'>;
+export type Runnable = Pick<Program, 'feeds' | 'run' | 'bind'>;
 
 function onHost(tensors: Feeds): HostFeeds {
   for (const [name, tensor] of Object.entries(tensors)) {
@@ -495,8 +494,8 @@ export function textSegments(config: Qwen25VLConfig, temperature = 1): TextSegme
       const x = graph.input('x', 'float32', ['B*T', hiddenSize]);
       const outputs: Record<string, Value> = {};
       outputs['y'] = textLayer(graph, text, 0, x, inputs, (q, k, v) => {
-        outputs['k'] = Transpose(k, [2, 0, 1, 3]);
-        outputs['v'] = Transpose(v, [2, 0, 1, 3]);
+        outputs['k'] = k;
+        outputs['v'] = v;
         return attention(q, k, v, inputs.bias);
       });
       return { inputs: { x }, outputs };
@@ -516,13 +515,13 @@ export function textSegments(config: Qwen25VLConfig, temperature = 1): TextSegme
         const cos = graph.input('cos', 'float32', ['S', 1, headDim / 2]);
         const sin = graph.input('sin', 'float32', ['S', 1, headDim / 2]);
         const outputs: Record<string, Value> = {};
-        const mask = cacheMask(graph);
-        const pastK = graph.input('past_k', 'float32', ['P', 'S', groups, headDim]);
-        const pastV = graph.input('past_v', 'float32', ['P', 'S', groups, headDim]);
+        const places = cachePlaces(graph, groups);
         outputs['y'] = textLayer(graph, text, 0, x, { cos, sin }, (q, k, v) => {
-          outputs['k'] = Reshape(k, ['S', groups, headDim]);
-          outputs['v'] = Reshape(v, ['S', groups, headDim]);
-          return CachedAttention(q, k, v, pastK, pastV, mask);
+          const keys = withNewToken(cachedInput(graph, 'past_k', groups, headDim), k, places);
+          const values = withNewToken(cachedInput(graph, 'past_v', groups, headDim), v, places);
+          outputs['k'] = keys;
+          outputs['v'] = values;
+          return cachedAttention(q, keys, values, groups, places);
         });
         return { inputs: { x }, outputs };
       },

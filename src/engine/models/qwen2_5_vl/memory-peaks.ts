@@ -127,14 +127,14 @@ export function generationPeak(model: ModelFacts, size: GenerationSize): Peak & 
     ...sizes,
     ['S', sequences],
     ['N', sequences],
-    ['P', areShared ? maxNewTokens : prompt.tokens + maxNewTokens - 1],
+    ['C', areShared ? maxNewTokens : prompt.tokens + maxNewTokens - 1],
     ['G', prompts],
     ['W', samples],
     ['R', prompt.tokens - 1],
   ]);
   if (execution === 'whole') {
     const reading = prefillGraph(config, kind, RULE, weights);
-    const decoding = (areShared ? sharedDecodeGraph : decodeGraph)(config, RULE, weights);
+    const decoding = (areShared ? sharedDecodeGraph : decodeGraph)(config, RULE, { layout: weights });
     const inside =
       peakLiveBytes(reading.graph, reading.outputs, sizes) + peakLiveBytes(decoding.graph, decoding.outputs, step);
     return { arrays, passing: 0, kept: ARENA_SHARE * inside, cache };

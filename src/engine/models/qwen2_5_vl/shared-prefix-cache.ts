@@ -4,7 +4,7 @@
  */
 import { type HostTensor, int32 } from '../../tensor.ts';
 import type { Qwen25VLConfig } from './config.ts';
-import { KeyValueCache } from './decoder.ts';
+import { KeyValueCache } from './key-value-cache.ts';
 
 /** Buffers that a later cache may use again. */
 export interface CacheMemory {
@@ -41,7 +41,7 @@ export class SharedPrefixCache {
   /**
    * Copies a prompt.
    *
-   * @param prefilled outputs `k0`, `v0`, ... [T, B, K, D]
+   * @param prefilled outputs `k0`, `v0`, ... [B, K, T, D]
    * @param row which of the B prompts
    * @param tokens length of the prompt
    * @param first,count the slots that continue it
@@ -57,16 +57,25 @@ export class SharedPrefixCache {
     this.#sequences.writeTokens(prefilled, row, [tokens - 1, tokens], first, count);
   }
 
-  /** Feeds of a decode step; they are views, valid until the cache changes. */
+  /**
+   * Lets every sequence have one more token, which the coming step writes.
+   *
+   * @returns whether the cache had to move, so that `feeds()` and `next()` are others than before
+   */
+  prepareStep(): boolean {
+    return this.#sequences.prepareStep();
+  }
+
+  /** Feeds of a decode step; they are views, valid until the cache moves. */
   feeds(): Record<string, HostTensor> {
-    const { mask: _, ...feeds } = this.#sequences.feeds();
-    for (const [name, tensor] of Object.entries(this.#prompts.feeds())) {
-      feeds[name === 'mask' ? 'prefix_mask' : name.replace('past_', 'prefix_')] = tensor;
-    }
+    const feeds = this.#sequences.feeds();
+    const { mask, cache_rows: _, ...tensors } = this.#prompts.feeds();
+    feeds['prefix_mask'] = mask!;
+    for (const [name, tensor] of Object.entries(tensors)) feeds[name.replace('past_', 'prefix_')] = tensor;
     return { ...feeds, ...this.#grid };
   }
 
-  /** Where a decode step writes its keys and values. */
+  /** Where a decode step writes: in place. */
   next(): Record<string, HostTensor> {
     return this.#sequences.next();
   }

@@ -5,7 +5,7 @@
  */
 import type { Graph, Value } from '../../autodiff/graph.ts';
 import { joinHeads, splitHeads } from '../../nn/attention.ts';
-import { linear, linears } from '../../nn/linear.ts';
+import { linear, linearByColumns, linears } from '../../nn/linear.ts';
 import type { ModelGraph } from '../../nn/model-graph.ts';
 import { Add } from '../../ops/add.ts';
 import { Cast } from '../../ops/cast.ts';
@@ -17,6 +17,7 @@ import { RmsNorm } from '../../ops/rms-norm.ts';
 import { RotaryEmbedding } from '../../ops/rotary-embedding.ts';
 import { Silu } from '../../ops/silu.ts';
 import { TokenLogProb } from '../../ops/token-log-prob.ts';
+import { Transpose } from '../../ops/transpose.ts';
 import type { Qwen25VLConfig, Qwen25VLTextConfig } from './config.ts';
 
 /** Named sizes: B rows, T tokens of a row. */
@@ -144,9 +145,23 @@ export function feedForward(
   x: Value,
   options: { bias?: boolean } = {},
 ): Value {
+  if (graph.weightsFirst) return feedForwardByColumns(graph, config, name, x);
   const layers = ['gate_proj', 'up_proj'].map((layer) => [`${name}.${layer}`, config.intermediateSize] as const);
   const [gate, up] = linears(graph, x, layers, options) as readonly [Value, Value];
   return linear(graph, Mul(Silu(gate), up), `${name}.down_proj`, config.hiddenSize, options);
+}
+
+function feedForwardByColumns(
+  graph: ModelGraph,
+  { hiddenSize, intermediateSize }: { readonly hiddenSize: number; readonly intermediateSize: number },
+  name: string,
+  x: Value,
+): Value {
+  const [gate, up] = ['gate_proj', 'up_proj'].map((layer) =>
+    linearByColumns(graph, x, `${name}.${layer}`, intermediateSize),
+  ) as [Value, Value];
+  const y = linearByColumns(graph, Mul(Silu(gate), up), `${name}.down_proj`, hiddenSize, { isTurned: true });
+  return Transpose(y, [1, 0]);
 }
 
 function norm(graph: ModelGraph, config: Qwen25VLTextConfig, x: Value, name: string): Value {
@@ -157,7 +172,9 @@ function norm(graph: ModelGraph, config: Qwen25VLTextConfig, x: Value, name: str
 export function textHead(graph: ModelGraph, config: Qwen25VLConfig, hidden: Value): Value {
   const { vocabSize, hiddenSize } = config.text;
   const name = config.tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight';
-  return Gemm(hidden, graph.weight(name, [vocabSize, hiddenSize]), { transB: true });
+  const weight = graph.weight(name, [vocabSize, hiddenSize]);
+  if (graph.weightsFirst) return Transpose(Gemm(weight, hidden, { transB: true }), [1, 0]);
+  return Gemm(hidden, weight, { transB: true });
 }
 
 /**
