@@ -219,11 +219,21 @@ describe('sft', () => {
   });
 
   it('Q17: weighs tokens equally, or micro-batches as the released code', async () => {
-    const inputs = await makeInputs();
-    const micro = await train(inputs, { lossNormalisation: 'micro', epochs: 1 });
-    const step = await train(inputs, { epochs: 1 });
-    expect(micro.losses[0]).not.toBe(step.losses[0]);
-    expect(Math.abs(micro.losses[0]! - step.losses[0]!)).toBeLessThan(0.5);
+    const short = chat('red', 'Which colour?');
+    const long = chat('blue', 'Which colour?');
+    const said = `<think>${'It looks blue to me. '.repeat(4)}</think><answer>blue</answer>`;
+    const rows = [short, { ...long, messages: [long.messages[0]!, { role: 'assistant' as const, content: said }] }];
+    const inputs = await makeInputs(rows);
+    const firstLoss = async (data: Inputs['data'], lossNormalisation: 'step' | 'micro') => {
+      const one = { epochs: 1, batchSize: 2, microBatchSize: 1, lossNormalisation };
+      return (await train({ ...inputs, data }, one)).losses[0]!;
+    };
+    const [a, b] = await Promise.all(rows.map(async (row) => firstLoss((await makeInputs([row])).data, 'step')));
+    expect(await firstLoss(inputs.data, 'micro')).toBeCloseTo((a! + b!) / 2, 5);
+    const step = await firstLoss(inputs.data, 'step');
+    const shareOfShort = (step - b!) / (a! - b!);
+    expect(shareOfShort).toBeGreaterThan(0.1);
+    expect(shareOfShort).toBeLessThan(0.4);
   });
 
   it('measures held-out chats and keeps the best weights where asked', async () => {
