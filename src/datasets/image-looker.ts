@@ -33,8 +33,9 @@ const LISTED = 5;
 
 export class ImageLooker {
   readonly #policy: DamagePolicy;
-  /** By id, since an image may be looked at again. */
-  readonly #problems = new Map<string, Fr1Error>();
+  /** By id, since an image may be looked at again. Several are decoded at once, so the order of looks is kept beside. */
+  readonly #problems = new Map<string, { readonly look: number; readonly error: Fr1Error }>();
+  #looks = 0;
   readonly #mended = new Set<string>();
 
   constructor(policy: DamagePolicy) {
@@ -53,6 +54,7 @@ export class ImageLooker {
    */
   async look(image: Looked): Promise<LookedAt | null> {
     const { content } = image;
+    const look = this.#looks++;
     let bytes: Uint8Array;
     try {
       bytes = content.kind === 'file' ? await readFile(content.path) : await content.read();
@@ -66,7 +68,9 @@ export class ImageLooker {
       const ending = path.extname(content.name) === '' ? endingOf(await imageFormat(bytes)) : '';
       return lookedAt(bytes, `${keptName(content)}${ending}`);
     } catch (cause) {
-      return (this.#policy === 'keep' ? await this.#mend(image, bytes) : null) ?? this.#leaveOut(image, cause as Error);
+      return (
+        (this.#policy === 'keep' ? await this.#mend(image, bytes) : null) ?? this.#leaveOut(image, look, cause as Error)
+      );
     }
   }
 
@@ -81,8 +85,8 @@ export class ImageLooker {
     }
   }
 
-  #leaveOut(image: Looked, cause: Error): null {
-    this.#problems.set(image.id, rowError(image, cause.message, cause));
+  #leaveOut(image: Looked, look: number, cause: Error): null {
+    this.#problems.set(image.id, { look, error: rowError(image, cause.message, cause) });
     return null;
   }
 
@@ -93,9 +97,10 @@ export class ImageLooker {
    */
   finish(warn: (message: string) => void): void {
     if (this.#mended.size > 0) warn(`${this.#mended.size} images are damaged; what can be decoded of them is kept`);
-    const [first] = this.#problems.values();
-    if (first === undefined) return;
-    const [, ...others] = this.#problems.keys();
+    const problems = [...this.#problems].sort(([, a], [, b]) => a.look - b.look);
+    if (problems.length === 0) return;
+    const [, { error: first }] = problems[0]!;
+    const others = problems.slice(1).map(([id]) => id);
     const more = others.length === 0 ? '' : `; ${others.length} more: ${listed(others)}`;
     if (this.#policy === 'skip') {
       warn(`${this.#problems.size} images are damaged and left out; the first: ${first.message}${more}`);

@@ -77,7 +77,9 @@ async function readImage<T>(
     bytes = typeof source === 'string' ? await readFile(source) : source;
     return await read(bytes);
   } catch (cause) {
-    const told = cause instanceof Error ? cause.message.split('\n')[0]! : String(cause);
+    const message = cause instanceof Error ? cause.message.split('\n')[0]! : String(cause);
+    // NOTE: libvips has one text of errors for all threads; where two images fail at once, sharp finds none for the second.
+    const told = message === 'Unknown error' ? 'it is damaged or cut off' : message;
     const reason = (bytes && notAnImage(bytes)) ?? told;
     throw new Fr1Error('IMAGE_UNREADABLE', `${label} cannot be read as an image: ${reason}`, {
       hint:
