@@ -22,23 +22,23 @@ export function joinHeads(x: Value, rows: Dim): Value {
 /**
  * softmax(q k^T / sqrt(D) + bias) v, where groups of H / K query heads share a key/value head.
  *
- * q    [B, H, T, D]
+ * q    [B, H, Q, D]
  * k, v [B, K, T, D]
- * bias broadcasts to [B, H, T, T]: 0 where a query may look, a large negative number where not; null for everywhere
- * ->   [B, H, T, D]
+ * bias broadcasts to [B, H, Q, T]: 0 where a query may look, a large negative number where not; null for everywhere
+ * ->   [B, H, Q, D]
  *
  * @see Ainslie et al. 2023, arXiv:2305.13245 (grouped queries)
  */
 export function attention(q: Value, k: Value, v: Value, bias: Value | null): Value {
-  const [batch, heads, tokens, width] = q.shape as readonly [Dim, number, Dim, number];
-  const groups = k.dim(1) as number;
+  const [batch, heads, queries, width] = q.shape as readonly [Dim, number, Dim, number];
+  const [, groups, tokens] = k.shape as readonly [Dim, number, Dim];
   const perGroup = heads / groups;
   // The query heads of a group are laid along the rows, so keys and values are never repeated.
-  const rows = multiplyDims(perGroup, tokens);
+  const rows = multiplyDims(perGroup, queries);
   const grouped = Reshape(q, [batch, groups, rows, width]);
   const scores = MatMul(grouped, k, { transB: true, alpha: 1 / Math.sqrt(width) });
-  const perHead = Reshape(scores, [batch, heads, tokens, tokens]);
+  const perHead = Reshape(scores, [batch, heads, queries, tokens]);
   const weights = Softmax(bias ? Add(perHead, bias) : perHead);
   const mixed = MatMul(Reshape(weights, [batch, groups, rows, tokens]), v);
-  return Reshape(mixed, [batch, heads, tokens, width]);
+  return Reshape(mixed, [batch, heads, queries, width]);
 }

@@ -4,7 +4,7 @@ import { Transpose } from '../ops/transpose.ts';
 import { Program } from '../program.ts';
 import { RandomStream } from '../random.ts';
 import { openRuntime } from '../session/open-runtime.ts';
-import { float32, type HostTensor } from '../tensor.ts';
+import { float32, type HostTensor, sizeOf } from '../tensor.ts';
 import { linear, linearByColumns, linears, partsOfJoined } from './linear.ts';
 import { ModelGraph, type WeightLayout } from './model-graph.ts';
 
@@ -53,38 +53,31 @@ describe('linears()', () => {
   });
 });
 
-describe('linear()', () => {
-  it.each(['q', 'k'])('gives the same with the weight first, for rows and for columns: %s', async (name) => {
+describe.each(['rows', 'columns', 'turned'] as const)('a layer with its weight first, by %s', (form) => {
+  it.each(['q', 'k'])('gives what it gives with its weight last, adapter included: %s', async (name) => {
     const stream = new RandomStream('linear');
     const weights = new Map<string, HostTensor<'float32'>>();
-    const weight = (input: string, shape: readonly number[]) => {
-      const data = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => stream.normal());
-      const tensor = weights.get(input) ?? float32(shape, data);
-      weights.set(input, tensor);
-      return tensor;
-    };
-    const run = async (weightsFirst: boolean, form: 'rows' | 'columns' | 'turned') => {
+    const run = async (weightsFirst: boolean) => {
       const graph = new ModelGraph(LAYOUT, { weightsFirst });
-      const x = graph.input('x', 'float32', ['N', 3]);
-      const rows = linear(graph, x, name, 4, { bias: true });
-      const given = form === 'turned' ? Transpose(x, [1, 0]) : x;
-      const columns = linearByColumns(graph, given, name, 4, { bias: true, isTurned: form === 'turned' });
-      const y = form === 'rows' ? rows : Transpose(columns, [1, 0]);
-      const program = await Program.compile(bareSource(runtime), graph, { y }, { key: `${weightsFirst}${form}` });
-      const feeds = program.feeds.map((feed) => [
-        feed.name,
-        weight(feed.name, feed.name === 'x' ? [5, 3] : (feed.shape as number[])),
-      ]);
-      return (await program.run(Object.fromEntries(feeds)))['y']!;
+      const x = graph.input('x', 'float32', [5, 3]);
+      const columns = () =>
+        form === 'turned'
+          ? linearByColumns(graph, Transpose(x, [1, 0]), name, 150, { isTurned: true })
+          : linearByColumns(graph, x, name, 150);
+      const isByRows = form === 'rows' || !weightsFirst;
+      const y = isByRows ? linear(graph, x, name, 150, { bias: form === 'rows' }) : Transpose(columns(), [1, 0]);
+      const program = await Program.compile(bareSource(runtime), graph, { y }, { key: `${form}:${weightsFirst}` });
+      for (const { name: input, shape } of program.feeds) {
+        if (weights.has(input)) continue;
+        const data = Float32Array.from({ length: sizeOf(shape as number[]) }, () => stream.normal());
+        weights.set(input, float32(shape as number[], data));
+      }
+      return (await program.run(Object.fromEntries(weights)))['y']!;
     };
-    const expected = await run(false, 'rows');
-    expect(expected.shape).toEqual([5, 4]);
-    for (const form of ['rows', 'columns', 'turned'] as const) {
-      const { data, shape } = await run(true, form);
-      expect(shape).toEqual([5, 4]);
-      (data as Float32Array).forEach((value, i) => {
-        expect(value).toBeCloseTo(Number(expected.data[i]), 5);
-      });
-    }
+    const [last, first] = [await run(false), await run(true)];
+    expect(first.shape).toEqual([5, 150]);
+    (first.data as Float32Array).forEach((value, i) => {
+      expect(value).toBeCloseTo(Number(last.data[i]), 5);
+    });
   });
 });

@@ -18,7 +18,7 @@ import { ModelGraph, type WeightLayout } from '../../nn/model-graph.ts';
 import { type SharedPrefix, sharedPrefixAttention } from '../../nn/shared-prefix-attention.ts';
 import { Reshape } from '../../ops/reshape.ts';
 import type { Qwen25VLConfig } from './config.ts';
-import { forward } from './forward.ts';
+import { forwardOfPrompts } from './forward.ts';
 import { type GenerationGraph, scoresOf } from './scores.ts';
 import { textHead, textModel, tokenEmbeddings } from './text.ts';
 import type { VisionLayoutKind } from './vision.ts';
@@ -32,7 +32,7 @@ export function prefillGraph(
 ): GenerationGraph {
   const graph = new ModelGraph(layout);
   const outputs: Record<string, Value> = {};
-  const { logits } = forward(graph, config, visionKind, (k, v, layer) => {
+  const logits = forwardOfPrompts(graph, config, visionKind, (k, v, layer) => {
     outputs[`k${layer}`] = k;
     outputs[`v${layer}`] = v;
   });

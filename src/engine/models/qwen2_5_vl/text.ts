@@ -5,13 +5,12 @@
  */
 import type { Graph, Value } from '../../autodiff/graph.ts';
 import { joinHeads, splitHeads } from '../../nn/attention.ts';
-import { linear, linearByColumns, linears } from '../../nn/linear.ts';
+import { linear, linearByColumns, linears, rowsTimes } from '../../nn/linear.ts';
 import type { ModelGraph } from '../../nn/model-graph.ts';
 import { Add } from '../../ops/add.ts';
 import { Cast } from '../../ops/cast.ts';
 import { Embedding } from '../../ops/embedding.ts';
 import { GatherRows } from '../../ops/gather-rows.ts';
-import { Gemm } from '../../ops/gemm.ts';
 import { Mul } from '../../ops/mul.ts';
 import { RmsNorm } from '../../ops/rms-norm.ts';
 import { RotaryEmbedding } from '../../ops/rotary-embedding.ts';
@@ -82,10 +81,21 @@ export interface Angles {
   readonly ofQueries?: { readonly cos: Value; readonly sin: Value };
 }
 
+/** Rows of a layer's input that are asked for, one per row of the batch. */
+export interface KeptRows {
+  /** Their places among the hidden states [B] int32. */
+  readonly index: Value;
+  /** Their angles [B, 1, D/2]. */
+  readonly cos: Value;
+  readonly sin: Value;
+}
+
 /**
- * Hidden states after the last norm: [B*T, C].
+ * Hidden states after the last norm: [B*T, C], or [B, C] of the rows that are kept.
  *
  * @param attend how a layer attends; decoding puts a cache here
+ * @param kept what the last layer computes, of which the layers before must know all rows; `attend` then gets [B, H, 1, D]
+ *   there
  */
 export function textModel(
   graph: ModelGraph,
@@ -93,13 +103,17 @@ export function textModel(
   embeddings: Value,
   angles: Angles,
   attend: Attend,
+  kept?: KeptRows,
 ): Value {
+  const last = config.numHiddenLayers - 1;
   let hidden = embeddings;
-  for (let i = 0; i < config.numHiddenLayers; i++) hidden = textLayer(graph, config, i, hidden, angles, attend);
+  for (let i = 0; i <= last; i++) {
+    hidden = textLayer(graph, config, i, hidden, angles, attend, i === last ? kept : undefined);
+  }
   return finalNorm(graph, config, hidden);
 }
 
-/** One layer: hidden [B*T, C] -> [B*T, C]. */
+/** One layer: hidden [B*T, C] -> [B*T, C], or [B, C] of the rows that are kept. */
 export function textLayer(
   graph: ModelGraph,
   config: Qwen25VLTextConfig,
@@ -107,26 +121,34 @@ export function textLayer(
   hidden: Value,
   { cos, sin, ofQueries = { cos, sin } }: Angles,
   attend: Attend,
+  kept?: KeptRows,
 ): Value {
   const { numAttentionHeads: heads, numKeyValueHeads: groups, headDim, hiddenSize } = config;
   const name = `model.layers.${index}`;
-  const selfAttention = (x: Value): Value => {
+  const ofKept = (x: Value) => (kept ? Embedding(x, kept.index) : x);
+  const projected = (x: Value): readonly Value[] => {
     const counts = { q: heads, k: groups, v: groups };
-    const layers = Object.entries(counts).map(
+    const [q, ...others] = Object.entries(counts).map(
       ([which, count]) => [`${name}.self_attn.${which}_proj`, count * headDim] as const,
-    );
-    const projected = linears(graph, x, layers, { bias: true }) as readonly [Value, Value, Value];
-    const [q, k, v] = projected.map((y) => splitHeads(y, cos.dim(0), cos.dim(1), (y.dim(1) as number) / headDim)) as [
-      Value,
-      Value,
-      Value,
-    ];
-    const turned = [RotaryEmbedding(q, ofQueries.cos, ofQueries.sin), RotaryEmbedding(k, cos, sin)] as const;
-    const mixed = attend(...turned, v, index);
-    return linear(graph, joinHeads(mixed, x.dim(0)), `${name}.self_attn.o_proj`, hiddenSize);
+    ) as [readonly [string, number], ...(readonly [string, number])[]];
+    if (!kept) return linears(graph, x, [q, ...others], { bias: true });
+    return [linear(graph, ofKept(x), ...q, { bias: true }), ...linears(graph, x, others, { bias: true })];
+  };
+  const selfAttention = (x: Value): Value => {
+    const queryAngles = kept ?? ofQueries;
+    const perHead = (y: Value, { cos: of }: { readonly cos: Value }) =>
+      splitHeads(y, of.dim(0), of.dim(1), (y.dim(1) as number) / headDim);
+    const [q, k, v] = projected(x) as readonly [Value, Value, Value];
+    const turned = [
+      RotaryEmbedding(perHead(q, queryAngles), queryAngles.cos, queryAngles.sin),
+      RotaryEmbedding(perHead(k, { cos }), cos, sin),
+    ] as const;
+    const mixed = attend(...turned, perHead(v, { cos }), index);
+    return linear(graph, joinHeads(mixed, q.dim(0)), `${name}.self_attn.o_proj`, hiddenSize);
   };
   return graph.scope(name, () => {
-    const attended = Add(hidden, selfAttention(norm(graph, config, hidden, `${name}.input_layernorm`)));
+    const attention = selfAttention(norm(graph, config, hidden, `${name}.input_layernorm`));
+    const attended = Add(ofKept(hidden), attention);
     const normed = norm(graph, config, attended, `${name}.post_attention_layernorm`);
     return Add(attended, feedForward(graph, config, `${name}.mlp`, normed));
   });
@@ -172,9 +194,7 @@ function norm(graph: ModelGraph, config: Qwen25VLTextConfig, x: Value, name: str
 export function textHead(graph: ModelGraph, config: Qwen25VLConfig, hidden: Value): Value {
   const { vocabSize, hiddenSize } = config.text;
   const name = config.tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight';
-  const weight = graph.weight(name, [vocabSize, hiddenSize]);
-  if (graph.weightsFirst) return Transpose(Gemm(weight, hidden, { transB: true }), [1, 0]);
-  return Gemm(hidden, weight, { transB: true });
+  return rowsTimes(graph, hidden, graph.weight(name, [vocabSize, hiddenSize]));
 }
 
 /**
