@@ -3,6 +3,8 @@
  *
  * - Runs are on libuv's thread pool, so the event loop goes on; an abort sets the terminate flag, which onnxruntime looks
  *   at between two operators.
+ * - A bound run of a few milliseconds is repeated on the thread that asks for it, as long as nothing else runs: two changes of
+ *   thread would take a good part of its time. The event loop has its turns in between.
  * - Feeds and given fetches are used where they lie, without a copy. Every buffer is held until its run has ended.
  * - Sessions run side by side, runs of one session one after the other.
  *
@@ -15,6 +17,7 @@ import type { ErrorCode } from '../../errors/catalogue.ts';
 import { Fr1Error } from '../../errors/fr1-error.ts';
 import { encodeModel } from '../onnx/proto.ts';
 import { type DType, type HostTensor, isHostTensor, type Tensor } from '../tensor.ts';
+import { isTurnDue, takeTurn } from '../turn.ts';
 import { CApiDeviceMemory, deviceMemoryInfo } from './c-api-memory.ts';
 import { byteLengthOf, checkValues, runFailed, tensorOver } from './check-values.ts';
 import { appendProvider, type DeviceProvider } from './device-options.ts';
@@ -176,6 +179,8 @@ interface Values {
   /** 0 where onnxruntime allocates. */
   readonly outputs: BigUint64Array;
   readonly fetches: readonly (readonly [name: string, Tensor | null])[];
+  /** Whether the last run was over soon. */
+  isBrief: boolean;
   /** Keeps the memory that the values point to. */
   readonly memory: unknown;
 }
@@ -183,6 +188,12 @@ interface Values {
 /** Terminate flags of the runs under way, so that leaving the process does not wait for them. */
 const running = new Set<() => void>();
 let exitHookInstalled = false;
+
+/** Longest run that may hold up the event loop. */
+const BRIEF_MS = 5;
+
+/** What ran last: where several take turns, none of them may hold up the others. */
+let latest = new WeakRef<object>({});
 
 function endRunsOnExit(): void {
   if (exitHookInstalled) return;
@@ -251,6 +262,7 @@ class CApiSession implements Session {
       outputNames: BigUint64Array.from(outputs, ([name]) => this.#names.address(name)),
       outputs: new BigUint64Array(outputs.length),
       fetches: outputs,
+      isBrief: false,
       memory: [feeds, fetches],
     };
     const release = () => {
@@ -311,11 +323,21 @@ class CApiSession implements Session {
     }
   }
 
-  async #call(
-    runOptions: Pointer,
-    { inputNames, inputs, outputNames, outputs }: Values,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
+  async #call(runOptions: Pointer, values: Values, signal: AbortSignal | undefined): Promise<void> {
+    const start = performance.now();
+    const isAlone = running.size === 0 && latest.deref() === values;
+    latest = new WeakRef(values);
+    if (values.isBrief && isAlone && this.#memory === null) {
+      this.#settle(this.#api.run(...this.#arguments(runOptions, values)));
+      values.isBrief = performance.now() - start < BRIEF_MS;
+      if (isTurnDue()) await takeTurn();
+    } else {
+      await this.#callOnPool(runOptions, values, signal);
+      values.isBrief = performance.now() - start < BRIEF_MS;
+    }
+  }
+
+  async #callOnPool(runOptions: Pointer, values: Values, signal: AbortSignal | undefined): Promise<void> {
     const api = this.#api;
     let terminated = false;
     const terminate = () => {
@@ -325,20 +347,7 @@ class CApiSession implements Session {
     running.add(terminate);
     signal?.addEventListener('abort', terminate, { once: true });
     try {
-      const status = await callAsync(
-        api.run,
-        this.handle,
-        runOptions,
-        inputNames,
-        inputs,
-        inputNames.length,
-        outputNames,
-        outputNames.length,
-        outputs,
-      );
-      const message = takeMessage(status);
-      if (signal?.aborted) throw signal.reason;
-      if (message !== undefined) throw runFailed(this.#name, message);
+      this.#settle(await callAsync(api.run, ...this.#arguments(runOptions, values)), signal);
     } finally {
       signal?.removeEventListener('abort', terminate);
       running.delete(terminate);
@@ -347,6 +356,25 @@ class CApiSession implements Session {
         api.releaseRunOptions(runOptions);
       }
     }
+  }
+
+  #arguments(runOptions: Pointer, { inputNames, inputs, outputNames, outputs }: Values) {
+    return [
+      this.handle,
+      runOptions,
+      inputNames,
+      inputs,
+      inputNames.length,
+      outputNames,
+      outputNames.length,
+      outputs,
+    ] as const satisfies unknown[];
+  }
+
+  #settle(status: Pointer | null, signal?: AbortSignal): void {
+    const message = takeMessage(status);
+    if (signal?.aborted) throw signal.reason;
+    if (message !== undefined) throw runFailed(this.#name, message);
   }
 
   /** A value over the memory of a tensor. */

@@ -187,6 +187,38 @@ describe.each(RUNTIMES)('$name runtime', ({ name, open, dtypes }) => {
       intoFresh.release();
     }));
 
+  it('lets the event loop have its turns while a brief run is repeated, and an abort among them ends it', () =>
+    withSession(matmulModel, async (session) => {
+      const bound = session.bind({ a: float32([1, 2]), b: float32([2, 1]) }, { c: float32([1, 1]) });
+      const abort = new AbortController();
+      const reason = new Error('enough');
+      setTimeout(() => abort.abort(reason), 60);
+      const repeat = async () => {
+        for (const end = performance.now() + 5000; performance.now() < end; ) await bound.run({ signal: abort.signal });
+      };
+      expect(await failure(repeat())).toBe(reason);
+      bound.release();
+    }));
+
+  it('keeps the failure of a run that is repeated apart from the next run', () =>
+    withSession(reshapeModel, async (session) => {
+      const shape = { dtype: 'int64' as const, shape: [2], data: BigInt64Array.of(2n, 2n) };
+      const bound = session.bind({ x: float32([4], Float32Array.of(1, 2, 3, 4)), shape }, { y: null });
+      for (const [rows, columns] of [
+        [2, 2],
+        [1, 4],
+        [3, 3],
+        [4, 1],
+        [3, 3],
+        [2, 2],
+      ] as const) {
+        shape.data.set([BigInt(rows), BigInt(columns)]);
+        if (rows * columns === 4) expect((await bound.run())['y']!.shape).toEqual([rows, columns]);
+        else expect(await failure(bound.run())).toMatchObject({ code: 'RUNTIME_RUN_FAILED' });
+      }
+      bound.release();
+    }));
+
   it('checks what a bound run is given before it runs, and refuses it after the release of the session', async () => {
     const session = await runtime.createSession(matmulModel, { logId: 'bound' });
     const a = float32([1, 2]);

@@ -1,6 +1,6 @@
 /**
- * What the engine asks of an inference runtime: create a session from ONNX bytes, run it off the main thread, cancel
- * it, release it. Two implementations: the C API of onnxruntime's shared library (`c-api.ts`, the main path) and the
+ * What the engine asks of an inference runtime: create a session from ONNX bytes, run it without holding up the event loop,
+ * cancel it, release it. Two implementations: the C API of onnxruntime's shared library (`c-api.ts`, the main path) and the
  * onnxruntime-node package in a worker thread (`worker-runtime.ts`, the fallback and the oracle in tests).
  */
 import type { DeviceTensor, DType, HostTensor, Tensor } from '../tensor.ts';

@@ -49,6 +49,9 @@ export interface GeneratorOptions extends Partial<GenerationLimits> {
   readonly execution?: Execution;
 }
 
+/** A cache of at most this size outlives the call: making it anew takes a small model longer than a token. */
+const KEPT_CACHE_BYTES = 64 * 1024 ** 2;
+
 /** @param weights read anew in every run */
 export function createGenerator(
   source: SessionSource,
@@ -89,6 +92,8 @@ class QwenGenerator implements Generator {
   readonly #programs = new Map<string, Promise<Program>>();
   readonly #layered: LayeredModel | null;
   #joined: Promise<JoinedWeights> | undefined;
+  /** Of the call before, for the next one to use. */
+  #cacheMemory: CacheMemory | undefined;
 
   constructor(source: SessionSource, config: Qwen25VLConfig, weights: ModelWeights, options: GeneratorOptions) {
     this.#source = source;
@@ -121,7 +126,8 @@ class QwenGenerator implements Generator {
     const results = requests.map((): Completion[] => []);
     const total = requests.length * sampling.samplesPerRequest;
     let done = 0;
-    const memory: CacheMemory = { prompts: [], sequences: [] };
+    const memory = this.#cacheMemory ?? { prompts: [], sequences: [] };
+    this.#cacheMemory = undefined;
     for (const chunk of this.#chunks(prompts, sampling)) {
       await this.#complete(chunk, sampler, sampling, memory, signal, (ended) => {
         done += ended;
@@ -132,12 +138,14 @@ class QwenGenerator implements Generator {
         results[prompt.index]![child] = { tokenIds: tokens, logProbs: known, finishReason: finishReason! };
       }
     }
+    if (cacheBytes(memory) <= KEPT_CACHE_BYTES) this.#cacheMemory = memory;
     return results;
   }
 
   async release(): Promise<void> {
     const programs = [...this.#programs.values()];
     this.#programs.clear();
+    this.#cacheMemory = undefined;
     for (const program of programs) await (await program).release();
     await (await this.#joined)?.release();
     await this.#layered?.release();
@@ -453,6 +461,10 @@ class QwenGenerator implements Generator {
     }
     return program;
   }
+}
+
+function cacheBytes({ prompts, sequences }: CacheMemory): number {
+  return [...prompts, ...sequences].reduce((bytes, { byteLength }) => bytes + byteLength, 0);
 }
 
 /** Numbers the prompts of a chunk, whose sequences stand next to each other. */
