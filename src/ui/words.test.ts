@@ -9,6 +9,7 @@ import {
   firstLine,
   numberText,
   oneLine,
+  peakText,
   reasonText,
 } from './words.ts';
 
@@ -23,6 +24,16 @@ describe('durationText()', () => {
     [7_500_000, '2 h 05 min'],
   ])('prints %d ms as %s', (ms, text) => {
     expect(durationText(ms)).toBe(text);
+  });
+});
+
+describe('peakText()', () => {
+  it('tells the most that was taken beside what was there before and what was expected', () => {
+    const record = { startBytes: 310 * 2 ** 20, peakBytes: 8.9 * 2 ** 30 };
+    expect(peakText(record)).toBe('took 8.9 GiB of memory at most (310 MiB when it began)');
+    expect(peakText({ ...record, expectedBytes: 9.1 * 2 ** 30 })).toBe(
+      'took 8.9 GiB of memory at most (310 MiB when it began), expected 9.1 GiB',
+    );
   });
 });
 

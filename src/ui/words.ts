@@ -47,10 +47,10 @@ export function memoryText({ expectedBytes, parts }: Extract<RunEvent, { type: '
   return `takes about ${bytesText(expectedBytes)} of memory${list.length > 0 ? `: ${list.join(', ')}` : ''}`;
 }
 
-/** `took 8.9 GiB of memory at most, expected 9.1 GiB`. */
-export function peakText({ peakBytes, expectedBytes }: MemoryRecord): string {
+/** `took 8.9 GiB of memory at most (310 MiB when it began), expected 9.1 GiB`; what earlier stages left counts in it. */
+export function peakText({ startBytes, peakBytes, expectedBytes }: MemoryRecord): string {
   const expected = expectedBytes === undefined ? '' : `, expected ${bytesText(expectedBytes)}`;
-  return `took ${bytesText(peakBytes)} of memory at most${expected}`;
+  return `took ${bytesText(peakBytes)} of memory at most (${bytesText(startBytes)} when it began)${expected}`;
 }
 
 /** `1 artifact`, `3 artifacts`, `2 entries`. */
