@@ -2,11 +2,12 @@
 import { join } from 'node:path';
 import { type Batch, buildBatch, type Row } from '../../src/engine/models/qwen2_5_vl/batch.ts';
 import { parseConfig, type Qwen25VLConfig } from '../../src/engine/models/qwen2_5_vl/config.ts';
-import { processImage } from '../../src/engine/models/qwen2_5_vl/image-processor.ts';
+import { imageGrid, processImage } from '../../src/engine/models/qwen2_5_vl/image-processor.ts';
 import { initialiseWeights } from '../../src/engine/models/qwen2_5_vl/initialise.ts';
 import { openProcessor, type Processor } from '../../src/engine/models/qwen2_5_vl/processor.ts';
 import { rawConfig } from '../../src/engine/models/qwen2_5_vl/raw-config.ts';
 import { TrainingModel } from '../../src/engine/models/qwen2_5_vl/training-model.ts';
+import type { ImageGrid } from '../../src/engine/models/qwen2_5_vl/vision-layout.ts';
 import { AdamW } from '../../src/engine/optim/adamw.ts';
 import { RandomStream } from '../../src/engine/random.ts';
 import { trainSupervised } from '../../src/engine/recipes/supervised.ts';
@@ -15,7 +16,7 @@ import { sourceOfLease } from '../../src/pool/session-source.ts';
 import type { StageContext, StageResult } from '../../src/run/stage-api.ts';
 import { writeJson } from '../../src/tokenizer-training/tokenizer-files.ts';
 import { ATTRIBUTES } from '../../src/worlds/procedural-birds/attributes.ts';
-import { type BaseSample, baseSample } from '../../src/worlds/procedural-birds/corpus.ts';
+import { type BaseSample, baseMessages, baseSample } from '../../src/worlds/procedural-birds/corpus.ts';
 import { IMAGE_SIDE } from '../../src/worlds/procedural-birds/draw.ts';
 import {
   SPECIAL_TOKEN_IDS,
@@ -25,10 +26,15 @@ import {
 import { renderPixels } from '../../src/worlds/procedural-birds/render.ts';
 import { traitsOf } from '../../src/worlds/procedural-birds/species.ts';
 import { BASE_SPECIES } from '../../src/worlds/procedural-birds/split.ts';
+import { requireStageMemory } from '../memory.ts';
+import { PRETRAIN_KNOBS, pretrainPlan } from './memory.ts';
 import type { PretrainOptions } from './options.ts';
 
 /** Images on which perception is measured after training. */
 const PROBES = 512;
+const PROBED_AT_ONCE = 128;
+/** Samples among which the longest is looked for, to tell how much memory is needed. */
+const MEASURED = 2048;
 
 export async function runPretrain(context: StageContext<PretrainOptions>): Promise<StageResult> {
   const { options, state, seed, signal } = context;
@@ -37,13 +43,22 @@ export async function runPretrain(context: StageContext<PretrainOptions>): Promi
   await writeTinyProcessorFiles(folder);
   await writeJson(join(folder, 'config.json'), config);
   const processor = await openProcessor(folder);
-  const model = new TrainingModel(sourceOfLease(context.lease), parseConfig(config));
+  const source = sourceOfLease(context.lease);
+  const encoder = new PieceEncoder(processor);
+  if (!source.memory) {
+    const grid = imageGrid(IMAGE_SIDE, IMAGE_SIDE, processor.images);
+    const tokens = imageTokens(grid, processor.config);
+    const rows = Array.from({ length: MEASURED }, (_, i) => encoder.row(baseMessages(seed, i).messages, 0, tokens));
+    const probes = BASE_SPECIES.map((species) => probeRow(species, 0, encoder));
+    const plan = pretrainPlan(processor.config, { rows, probes }, grid, { ...options, probed: PROBED_AT_ONCE });
+    requireStageMemory(context, 'this training', plan, PRETRAIN_KNOBS);
+  }
+  const model = new TrainingModel(source, parseConfig(config));
   initialiseWeights(model.store, model.config, seed);
-  const optimizer = await AdamW.create(sourceOfLease(context.lease), model.store, {
+  const optimizer = await AdamW.create(source, model.store, {
     betas: [0.9, 0.98],
     weightDecay: options.weightDecay,
   });
-  const encoder = new PieceEncoder(processor);
   const totalSteps = Math.max(1, Math.floor(options.images / options.batchSize));
   context.log(`${model.store.flat.length} weights, ${totalSteps} updates of ${options.batchSize} images`);
   let loss = Number.NaN;
@@ -83,6 +98,10 @@ export async function runPretrain(context: StageContext<PretrainOptions>): Promi
       ...Object.fromEntries(accuracies.map((value, i) => [`${ATTRIBUTES[i]!.key}_accuracy`, { value, n: PROBES }])),
     },
   };
+}
+
+function imageTokens([, height, width]: ImageGrid, { vision }: Qwen25VLConfig): number {
+  return (height * width) / vision.spatialMergeSize ** 2;
 }
 
 /** The vision tower's windows are half as wide as the images. */
@@ -169,7 +188,7 @@ class PieceEncoder {
 
   batch(samples: readonly BaseSample[]): Batch {
     const images = samples.map((sample) => this.image(sample.pixels));
-    const tokens = (images[0]!.grid[1] * images[0]!.grid[2]) / this.config.vision.spatialMergeSize ** 2;
+    const tokens = imageTokens(images[0]!.grid, this.config);
     return buildBatch(
       this.config,
       samples.map((sample, i) => this.row(sample.messages, i, tokens)),
@@ -199,35 +218,15 @@ async function probe(
   context: StageContext<PretrainOptions>,
 ): Promise<number[]> {
   const hits = ATTRIBUTES.map(() => 0);
-  const chunk = 128;
-  for (let from = 0; from < PROBES; from += chunk) {
+  for (let from = 0; from < PROBES; from += PROBED_AT_ONCE) {
     const stream = new RandomStream(context.seed, 'probe', from);
-    const species = Array.from({ length: chunk }, () => stream.choice(BASE_SPECIES));
+    const species = Array.from({ length: PROBED_AT_ONCE }, () => stream.choice(BASE_SPECIES));
     const images = await Promise.all(
       species.map((of, i) =>
         renderPixels({ namespace: 'base', seed: -1 - context.seed, species: of, index: from + i }),
       ),
     );
-    const rows = species.map((of, i): Row => {
-      const traits = traitsOf(of);
-      const ids: number[] = [];
-      const isTarget: number[] = [];
-      ATTRIBUTES.forEach(({ noun, values }, k) => {
-        const word = encoder.encode((k === 0 ? '' : ' ') + values[traits[k]!]!.word);
-        ids.push(...word, ...encoder.encode(` ${noun}`), ...encoder.encode(k === ATTRIBUTES.length - 1 ? '.' : ','));
-        isTarget.push(...word.map((_, t) => (t === 0 ? 1 : 0)));
-        while (isTarget.length < ids.length) isTarget.push(0);
-      });
-      const ask = encoder.row(
-        [
-          { role: 'user', content: '<image>Describe this bird.' },
-          { role: 'assistant', content: '' },
-        ],
-        i,
-        16,
-      );
-      return { ...ask, branches: [{ ids, isTarget }] };
-    });
+    const rows = species.map((of, i) => probeRow(of, i, encoder));
     const logProbs = await model.logProbs(
       buildBatch(
         model.config,
@@ -242,4 +241,26 @@ async function probe(
     });
   }
   return hits.map((count) => count / PROBES);
+}
+
+/** A description of a species; the first token of each attribute's word is a target. */
+function probeRow(species: number, image: number, encoder: PieceEncoder): Row {
+  const traits = traitsOf(species);
+  const ids: number[] = [];
+  const isTarget: number[] = [];
+  ATTRIBUTES.forEach(({ noun, values }, k) => {
+    const word = encoder.encode((k === 0 ? '' : ' ') + values[traits[k]!]!.word);
+    ids.push(...word, ...encoder.encode(` ${noun}`), ...encoder.encode(k === ATTRIBUTES.length - 1 ? '.' : ','));
+    isTarget.push(...word.map((_, t) => (t === 0 ? 1 : 0)));
+    while (isTarget.length < ids.length) isTarget.push(0);
+  });
+  const ask = encoder.row(
+    [
+      { role: 'user', content: '<image>Describe this bird.' },
+      { role: 'assistant', content: '' },
+    ],
+    image,
+    16,
+  );
+  return { ...ask, branches: [{ ids, isTarget }] };
 }

@@ -10,7 +10,7 @@ import type { Artifact } from '../../src/run/stage-api.ts';
 import type { Teacher, TeacherCall, TeacherReply } from './teacher.ts';
 
 /** Calls answered at a time. */
-const BATCH = 8;
+export const TEACHER_BATCH = 8;
 
 interface Waiting {
   readonly call: TeacherCall;
@@ -57,7 +57,7 @@ export async function nativeTeacher(
   const drain = async () => {
     isRunning = true;
     while (queue.length > 0) {
-      const batch = queue.splice(0, BATCH);
+      const batch = queue.splice(0, TEACHER_BATCH);
       try {
         const replies = await answer(batch.map(({ call }) => call));
         batch.forEach(({ resolve }, i) => {
@@ -71,7 +71,7 @@ export async function nativeTeacher(
   };
   return {
     identity: `native ${checkpoint.digest}`,
-    concurrency: BATCH,
+    concurrency: TEACHER_BATCH,
     ask: (call) =>
       new Promise((resolve, reject) => {
         queue.push({ call, resolve, reject });

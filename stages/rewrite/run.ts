@@ -3,18 +3,21 @@ import path from 'node:path';
 import { writeJsonLines } from '../../src/artifacts/json-lines.ts';
 import { type Dataset, linkImages, readImageData, writeSftData } from '../../src/artifacts/rows.ts';
 import type { ImageRow, SftRow } from '../../src/artifacts/types.ts';
+import { openModelFolder } from '../../src/engine/adapters/model-folder.ts';
 import { openTextEmbedder } from '../../src/engine/embedding/text-embedder.ts';
+import { openProcessor } from '../../src/engine/models/qwen2_5_vl/processor.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { CONCEPT_TEMPERATURE } from '../../src/methods/concept-selection.ts';
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import type { ReportTable, StageContext, StageResult } from '../../src/run/stage-api.ts';
-import { DEFAULT_KEY_ENV } from './api-key.ts';
+import { requireStageMemory } from '../memory.ts';
 import { writeFromAttributes } from './attributes.ts';
 import { CALLS_FILE, CallLog } from './call-log.ts';
 import { type Captioned, type ConceptSelector, conceptSelector } from './concepts.ts';
 import { constructThoughts, type Written } from './construct.ts';
-import { DEFAULTS } from './defaults.ts';
+import { DEFAULTS, TEACHER_DEFAULTS } from './defaults.ts';
 import { informationSelector } from './informative-concepts.ts';
+import { TEACHER_KNOBS, teacherPlan } from './memory.ts';
 import { nativeTeacher } from './native-teacher.ts';
 import type { RewriteOptions } from './options.ts';
 import { chat, type Outcome, type Reject } from './outcome.ts';
@@ -23,7 +26,6 @@ import type { Teacher } from './teacher.ts';
 
 const SHOWN_REJECTS = 10;
 
-const TEACHER_DEFAULTS = { apiKeyEnv: DEFAULT_KEY_ENV, maxNewTokens: 1536, temperature: 0.8 } as const;
 const REQUEST_DEFAULTS = { concurrency: 8, timeoutSeconds: 60, retries: 8 } as const;
 
 type Context = StageContext<RewriteOptions>;
@@ -78,7 +80,7 @@ async function fromTeacher(
   const log = await CallLog.open(context.state, options.reuse?.path);
   if (log.size > 0) context.log(`${log.size} answers of the teacher are known from before`);
   const counts = { retries: 0 };
-  const teacher = await (kind === 'native' ? openNative(context) : openEndpoint(context, counts));
+  const teacher = await (kind === 'native' ? openNative(context, { info, rows }) : openEndpoint(context, counts));
   try {
     const { maxNewTokens, temperature } = { ...TEACHER_DEFAULTS, ...options.teacher };
     const written = await constructThoughts(
@@ -145,8 +147,16 @@ async function selectorFor({ options, signal, log }: Context, images: readonly C
   return await informationSelector(images, embedder, { temperature, signal });
 }
 
-async function openNative({ options, lease, signal }: Context): Promise<Teacher> {
-  return nativeTeacher(sourceOfLease(lease), options.teacher.checkpoint!, signal);
+async function openNative(context: Context, data: Dataset<ImageRow>): Promise<Teacher> {
+  const { options, lease, signal } = context;
+  const source = sourceOfLease(lease);
+  const checkpoint = options.teacher.checkpoint!;
+  if (!source.memory) {
+    const { base } = openModelFolder(checkpoint.path);
+    const plan = await teacherPlan(checkpoint.path, options.data.path, data, options, await openProcessor(base.dir));
+    requireStageMemory(context, 'this teacher', plan, TEACHER_KNOBS);
+  }
+  return nativeTeacher(source, checkpoint, signal);
 }
 
 async function openEndpoint({ options, log }: Context, counts: { retries: number }): Promise<Teacher> {

@@ -8,6 +8,7 @@
  * @see Loshchilov & Hutter 2019, arXiv:1711.05101; the order of operations is PyTorch's
  */
 import { Graph } from '../autodiff/graph.ts';
+import { peakLiveBytes } from '../autodiff/live-bytes.ts';
 import { Add } from '../ops/add.ts';
 import { Div } from '../ops/div.ts';
 import { Mul } from '../ops/mul.ts';
@@ -43,6 +44,12 @@ function adamWGraph(isScaled: boolean) {
   const root = Add(Div(Sqrt(vNext), scalar('root_correction2')), scalar('epsilon'));
   const pNext = Sub(Mul(p, scalar('keep')), Mul(Div(mNext, root), scalar('step_size')));
   return { graph, outputs: { p_next: pNext, m_next: mNext, v_next: vNext } };
+}
+
+/** Bytes that an update of so many weights on the host holds beside weights, gradients and moments. */
+export function updateBytes(weights: number): number {
+  const { graph, outputs } = adamWGraph(false);
+  return peakLiveBytes(graph, outputs, new Map([['N', Math.min(BLOCK, weights)]]));
 }
 
 /** Tensors of one length that an update reads and writes. */

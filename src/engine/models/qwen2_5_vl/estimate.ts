@@ -2,9 +2,11 @@
  * Peak memory of a process that trains or generates, worked out before anything runs: weights, what the optimiser keeps,
  * images, activations, key/value cache. Host memory only.
  */
+import { updateBytes } from '../../optim/adamw.ts';
 import { sizeOf } from '../../tensor.ts';
 import type { BatchSize } from './batch-size.ts';
 import {
+  ARENA_SHARE,
   type GenerationSize,
   generationPeak,
   logProbPeak,
@@ -46,6 +48,8 @@ export interface MemoryEstimate {
 }
 
 const PROCESS_BYTES = 190e6;
+/** What the process takes on when it computes: code and sessions of onnxruntime, a larger heap of V8. */
+export const COMPUTING_BYTES = 32e6;
 /** Of the tokenizer, for each token that it knows. */
 const BYTES_PER_TOKEN = 1200;
 const FLOAT = 4;
@@ -59,17 +63,18 @@ export function estimateMemory(plan: MemoryPlan): MemoryEstimate {
     ...(generated ? [generated] : []),
   ];
   const trained = weights.trained.parameters.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
+  const update = training ? ARENA_SHARE * updateBytes(trained) : 0;
   // Weight, gradient, two moments, and the gradient of a part of the batch.
   const copies = training ? (training.accumulates ? 5 : 4) : 1;
   const parts = {
-    process: PROCESS_BYTES + BYTES_PER_TOKEN * config.text.vocabSize,
+    process: PROCESS_BYTES + COMPUTING_BYTES + BYTES_PER_TOKEN * config.text.vocabSize,
     frozenWeights: weights.frozenBytes,
     otherWeights: plan.otherWeightBytes ?? 0,
     trainedWeights: copies * FLOAT * trained,
     images: plan.imageBytes ?? 0,
     // They take turns; what their sessions keep adds up.
     batch: most(peaks.map(({ arrays }) => arrays)),
-    activations: most(peaks.map(({ passing }) => passing)) + peaks.reduce((sum, { kept }) => sum + kept, 0),
+    activations: most(peaks.map(({ passing }) => passing)) + peaks.reduce((sum, { kept }) => sum + kept, update),
     cache: generated?.cache ?? 0,
   };
   return { ...parts, total: Object.values(parts).reduce((sum, bytes) => sum + bytes, 0) };

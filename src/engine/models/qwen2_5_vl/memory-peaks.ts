@@ -48,11 +48,11 @@ export interface Peak {
 }
 
 /** Memory that onnxruntime's arena holds beyond what is alive, measured on whole graphs. */
-const ARENA_SHARE = 1.1;
+export const ARENA_SHARE = 1.1;
 const FLOAT = 4;
 
-/** Arrays that V8 lets lie before it collects them, such as the cache of the call before. */
-const UNCOLLECTED_BYTES = 64 * 2 ** 20;
+/** Arrays of the calls before that V8 lets lie: it begins to collect after 64 MiB, and is done some allocations later. */
+const UNCOLLECTED_BYTES = 128 * 2 ** 20;
 
 /** The most that is done with logits; a repetition penalty adds nothing that lasts. */
 const RULE: ScoreRule = { kind: 'probabilities', hasPenalty: false, hasBans: true, hasTemperature: true };
@@ -121,7 +121,8 @@ export function generationPeak(model: ModelFacts, size: GenerationSize): Peak & 
   const prefilled = prefill.rows * prompt.tokens * perToken;
   const scores = FLOAT * (sequences + prefill.rows) * config.text.vocabSize;
   const cache = cachedTokens * perToken;
-  const arrays = feedBytes(config, prefill) + prefilled + scores + Math.min(UNCOLLECTED_BYTES, cache + prefilled);
+  const fed = feedBytes(config, prefill) + prefilled + scores;
+  const arrays = fed + Math.min(UNCOLLECTED_BYTES, fed + cache);
 
   const step = new Map([
     ...sizes,
