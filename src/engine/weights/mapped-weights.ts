@@ -40,6 +40,10 @@ export class MappedWeights implements FrozenWeights {
     return tensor;
   }
 
+  dtypeOf(name: string): FloatDType | undefined {
+    return this.#known.has(name) ? HOST_TYPE[this.#checkpoint.locate(name).dtype] : undefined;
+  }
+
   /** Gives the memory back that the weights take now; they stay usable. */
   drop(): void {
     for (const range of this.#ranges) range.drop();

@@ -8,12 +8,14 @@ import { ParameterStore } from '../optim/parameter-store.ts';
 import type { SessionSource } from '../program.ts';
 import type { DeviceMemory } from '../session/runtime.ts';
 import type { HostTensor, Tensor } from '../tensor.ts';
-import type { FloatDType } from './convert.ts';
+import { type FloatDType, toFloat32 } from './convert.ts';
 
 /** Weights that are not trained. What `find` returns may be a view of a mapped file. */
 export interface FrozenWeights {
   readonly names: readonly string[];
   find(name: string): HostTensor<FloatDType> | undefined;
+  /** Element type of what `find` returns, without finding it. */
+  dtypeOf(name: string): FloatDType | undefined;
 }
 
 /** Frozen weights in memory. */
@@ -30,6 +32,35 @@ export class MemoryWeights implements FrozenWeights {
 
   find(name: string): HostTensor<FloatDType> | undefined {
     return this.#tensors.get(name);
+  }
+
+  dtypeOf(name: string): FloatDType | undefined {
+    return this.#tensors.get(name)?.dtype;
+  }
+}
+
+/**
+ * Weights in float32 for devices that know no 16 bits. Each is widened when it is asked for and not kept: what is on the
+ * device takes the host no memory.
+ */
+export class WidenedWeights implements FrozenWeights {
+  readonly #stored: FrozenWeights;
+
+  constructor(stored: FrozenWeights) {
+    this.#stored = stored;
+  }
+
+  get names(): readonly string[] {
+    return this.#stored.names;
+  }
+
+  find(name: string): HostTensor<'float32'> | undefined {
+    const tensor = this.#stored.find(name);
+    return tensor && { dtype: 'float32', shape: tensor.shape, data: toFloat32(tensor) };
+  }
+
+  dtypeOf(name: string): 'float32' | undefined {
+    return this.#stored.dtypeOf(name) && 'float32';
   }
 }
 
@@ -49,6 +80,14 @@ export class JoinedWeights implements FrozenWeights {
     for (const part of this.#parts) {
       const tensor = part.find(name);
       if (tensor) return tensor;
+    }
+    return undefined;
+  }
+
+  dtypeOf(name: string): FloatDType | undefined {
+    for (const part of this.#parts) {
+      const dtype = part.dtypeOf(name);
+      if (dtype) return dtype;
     }
     return undefined;
   }
@@ -110,7 +149,7 @@ export class ModelWeights implements WeightLayout {
   }
 
   dtypeOf(name: string): FloatDType {
-    return this.tensor(name).dtype;
+    return this.trained.find(name)?.dtype ?? this.frozen.dtypeOf(name) ?? this.tensor(name).dtype;
   }
 
   adapterOf(module: string): LoraLayer | undefined {
@@ -120,7 +159,7 @@ export class ModelWeights implements WeightLayout {
   /** What graphs over these weights depend on, values aside; part of the keys under which sessions are shared. */
   get layoutKey(): string {
     const narrow = this.frozen.names.flatMap((name) => {
-      const { dtype } = this.frozen.find(name)!;
+      const dtype = this.frozen.dtypeOf(name);
       return dtype === 'float32' ? [] : [`${name}:${dtype}`];
     });
     const trained = this.trained.parameters.map(({ name }) => name);

@@ -7,6 +7,9 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { webGpuSource } from '../../../../test/helpers/device-source.ts';
 import { fixture } from '../../../../test/helpers/fixtures.ts';
 import { bareSource } from '../../../../test/helpers/session-source.ts';
+import { temporaryFolder } from '../../../../test/helpers/temporary-folder.ts';
+import { startAdapter } from '../../adapters/lora.ts';
+import { linearModules } from '../../adapters/target-modules.ts';
 import { PLAIN_SAMPLING } from '../../generate/plain-sampling.ts';
 import type { Completion, GenerationRequest, Generator, ImagePatches } from '../../generate/types.ts';
 import { tapoLossGraph } from '../../loss/tapo.ts';
@@ -16,11 +19,12 @@ import type { SessionSource } from '../../program.ts';
 import { RandomStream } from '../../random.ts';
 import { openRuntime } from '../../session/open-runtime.ts';
 import { float32 } from '../../tensor.ts';
-import { openCheckpoint } from '../../weights/checkpoint.ts';
+import { openCheckpoint, saveCheckpoint } from '../../weights/checkpoint.ts';
 import { MemoryWeights, ModelWeights } from '../../weights/model-weights.ts';
 import { type Batch, buildBatch, type Row } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
 import { createGenerator, type GeneratorOptions } from './generator.ts';
+import { adaptedWeights } from './open-training-model.ts';
 import { TrainingModel } from './training-model.ts';
 
 const runtime = await openRuntime({ threads: 1 });
@@ -134,6 +138,41 @@ describe.skipIf(webGpu === undefined)('a generator on WebGPU', () => {
       await generator.release();
       await optimizer.release();
       await model.release();
+    },
+    LIMIT_MS,
+  );
+});
+
+describe.skipIf(webGpu === undefined)('a large model in 16 bits on WebGPU', () => {
+  it(
+    'draws the same tokens as on the CPU, and trains an adapter with dropout',
+    async () => {
+      const { checkpoint, config, parameters } = loaded();
+      const folder = await temporaryFolder();
+      const tensors = parameters.map(({ name, shape }) => ({ name, shape, load: () => checkpoint.readFloat32(name) }));
+      await saveCheckpoint(folder, { config: checkpoint.rawConfig, tensors, dtype: 'bfloat16' });
+      const stored = openCheckpoint(folder);
+      const modules = linearModules(parameters);
+      const lora = startAdapter(modules, { rank: 2, alpha: 4, dropout: 0.2, isRankStabilised: false }, 1);
+      const results = [];
+      for (const source of [cpu, webGpu!]) {
+        const execution = source === cpu ? 'whole' : 'layered';
+        const weights = adaptedWeights(stored, lora, execution, source.provider);
+        const model = new TrainingModel(source, config, weights, 'whole');
+        const gradients = await model.gradientSum();
+        const batch = batchOf(config, []);
+        const weight = float32([batch.targets.length], new Float32Array(batch.targets.length).fill(0.1));
+        const { loss } = await gradients.add((into) =>
+          model.lossAndGradients(batch, WEIGHTED_NLL, { weight }, into, { noise: ['test'] }),
+        );
+        results.push({ loss, norm: await gradients.clip(1), tokens: tokensOf(await generate(source, {}, weights)) });
+        await model.release();
+      }
+      const [here, there] = results as [(typeof results)[0], (typeof results)[0]];
+      expect(here.norm).toBeGreaterThan(0);
+      expect(there.loss / here.loss).toBeCloseTo(1, 5);
+      expect(there.norm / here.norm).toBeCloseTo(1, 4);
+      expect(there.tokens).toEqual(here.tokens);
     },
     LIMIT_MS,
   );

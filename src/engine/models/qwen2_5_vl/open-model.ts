@@ -39,7 +39,7 @@ export async function openVisionLanguageModel(
   const execution = options.execution ?? defaultExecution(base.config);
   const weights = ModelWeights.frozen(
     new JoinedWeights(
-      frozenWeights(base, names, execution),
+      frozenWeights(base, names, execution, source.provider),
       new MemoryWeights(matrices.map((name) => [name, adapter!.find(name)!])),
     ),
     layers,

@@ -13,6 +13,7 @@ import { type LinearModule, linearModules, selectModules, type TargetModules } f
 import type { LoraLayer } from '../../nn/model-graph.ts';
 import { ParameterStore } from '../../optim/parameter-store.ts';
 import type { SessionSource } from '../../program.ts';
+import type { Provider } from '../../session/runtime.ts';
 import { type HostTensor, sizeOf } from '../../tensor.ts';
 import { type Checkpoint, saveCheckpoint } from '../../weights/checkpoint.ts';
 import { type FloatDType, toFloat32 } from '../../weights/convert.ts';
@@ -71,7 +72,7 @@ export async function openTrainingModel(
   const made = (weights: ModelWeights) =>
     new TrainingModel(source, base.config, weights, defaultExecution(base.config), options.temperature);
   if (training.kind === 'full') {
-    const weights = wholeWeights(base, training.towers, folder.adapter);
+    const weights = wholeWeights(base, training.towers, folder.adapter, source.provider);
     const tensors = base.parameters.map(({ name, shape }) => ({ name, shape, load: () => weights.tensor(name) }));
     return {
       model: made(weights),
@@ -83,7 +84,7 @@ export async function openTrainingModel(
     };
   }
   const start = training.kind === 'continue' ? continuedAdapter(folder, dir) : newAdapter(folder, dir, training);
-  const weights = adaptedWeights(base, start);
+  const weights = adaptedWeights(base, start, defaultExecution(base.config), source.provider);
   const adapter: Adapter = { ...start, find: (name) => weights.trained.find(name) };
   return {
     model: made(weights),
@@ -121,11 +122,12 @@ export function adaptedWeights(
   base: Checkpoint,
   { layers, find }: Adapter,
   execution: Execution = defaultExecution(base.config),
+  provider: Provider = 'cpu',
 ): ModelWeights {
   const store = new ParameterStore(loraParameters(linearModules(base.parameters), layers));
   for (const { name } of store.parameters) toFloat32(find(name)!, store.tensor(name).data);
   const names = base.parameters.map(({ name }) => name);
-  return new ModelWeights(store, frozenWeights(base, names, execution), layers);
+  return new ModelWeights(store, frozenWeights(base, names, execution, provider), layers);
 }
 
 /** All weights of the given parts are trained; those of layers with an adapter begin as the sum of both. */
@@ -133,6 +135,7 @@ export function wholeWeights(
   base: Checkpoint,
   towers: Towers = { vision: true, projector: true, text: true },
   adapter: Adapter | null = null,
+  provider: Provider = 'cpu',
 ): ModelWeights {
   const layers = adapter?.layers ?? new Map<string, LoraLayer>();
   const start = ({ name, shape }: ParameterSpec, into?: Float32Array): HostTensor<'float32'> => {
@@ -152,6 +155,7 @@ export function wholeWeights(
       base,
       plain!.map(({ name }) => name),
       defaultExecution(base.config),
+      provider,
     ),
     new MemoryWeights(merged!.map((parameter) => [parameter.name, start(parameter)])),
   );

@@ -100,10 +100,10 @@ export async function compareWithExpected(
   if (hasLoss && labelled.length === 0) throw invalid(expected, 'its labels ask for no token, so there is no loss');
   const names = base.parameters.map(({ name }) => name);
   const weights = adapter
-    ? adaptedWeights(base, adapter, execution)
+    ? adaptedWeights(base, adapter, execution, source.provider)
     : gradients !== undefined
       ? trainedWeights(base)
-      : ModelWeights.frozen(frozenWeights(base, names, execution));
+      : ModelWeights.frozen(frozenWeights(base, names, execution, source.provider));
   const stored = gradients === undefined ? null : storedGradients(openSafetensors(gradients), weights);
   const model = new TrainingModel(source, config, weights, execution);
   try {
