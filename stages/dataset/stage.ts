@@ -13,7 +13,7 @@ import type { DatasetOptions } from './options.ts';
 export const datasetStage = defineStage<DatasetOptions>({
   kind: 'dataset',
   summary: 'Makes labelled images for training and test items of seen and unseen classes.',
-  version: 2,
+  version: 3,
   schema: loadStageSchema(import.meta.url),
   outputs: {
     sft: { type: 'image-data', description: 'images of the seen classes for fine-tuning' },

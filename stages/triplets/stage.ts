@@ -6,7 +6,7 @@ import type { TripletsOptions } from './options.ts';
 export const tripletsStage = defineStage<TripletsOptions>({
   kind: 'triplets',
   summary: 'Gives every image a positive of its own class and a negative of another.',
-  version: 4,
+  version: 5,
   schema: loadStageSchema(import.meta.url),
   outputs: { data: { type: 'triplet-data', description: 'one triplet per image' } },
   metrics: ['triplets', 'classes'],

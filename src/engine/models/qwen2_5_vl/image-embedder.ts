@@ -1,10 +1,13 @@
 /** One vector per image from the vision tower of a Qwen2.5-VL model; the language model is not read. */
 
-import { openModelFolder } from '../../adapters/model-folder.ts';
+import { mergedTensor } from '../../adapters/lora.ts';
+import { type ModelFolder, openModelFolder } from '../../adapters/model-folder.ts';
 import type { RgbImage } from '../../image/load-image.ts';
-import { ModelGraph } from '../../nn/model-graph.ts';
+import { type LoraLayer, ModelGraph } from '../../nn/model-graph.ts';
 import { Program, type SessionSource } from '../../program.ts';
 import type { HostTensor } from '../../tensor.ts';
+import { toFloat32 } from '../../weights/convert.ts';
+import { MemoryWeights, ModelWeights } from '../../weights/model-weights.ts';
 import { layoutKind, visionFeeds } from './batch.ts';
 import { processImage } from './image-processor.ts';
 import { openProcessor } from './processor.ts';
@@ -18,16 +21,14 @@ export interface ImageEmbedder {
 }
 
 /**
- * NOTE: of a folder with an adapter the base is taken; adapters on the vision tower change nothing here.
- *
  * @throws CHECKPOINT_UNREADABLE, CHECKPOINT_MISMATCH, MODEL_CONFIG_INVALID, TOKENIZER_INVALID
+ * @throws ADAPTER_UNREADABLE, ADAPTER_MISMATCH
  */
 export async function openImageEmbedder(source: SessionSource, dir: string): Promise<ImageEmbedder> {
-  const { base } = openModelFolder(dir);
-  const { config } = base;
-  const { images: settings } = await openProcessor(base.dir);
-  const names = base.parameters.map(({ name }) => name).filter((name) => name.startsWith('visual.'));
-  const weights = new Map<string, HostTensor>(names.map((name) => [name, base.readFloat32(name)]));
+  const folder = openModelFolder(dir);
+  const { config } = folder.base;
+  const { images: settings } = await openProcessor(folder.base.dir);
+  const weights = visionWeights(folder);
   const programs = new Map<VisionLayoutKind, Promise<Program>>();
 
   const compile = (kind: VisionLayoutKind): Promise<Program> => {
@@ -45,9 +46,10 @@ export async function openImageEmbedder(source: SessionSource, dir: string): Pro
       programs.set(kind, compiled);
       const program = await compiled;
       const inputs = visionFeeds(config, [patches], layout);
+      const find = await weights.finder(source);
       const feeds = Object.fromEntries(
         program.feeds.flatMap(({ name }) => {
-          const feed = inputs[name] ?? weights.get(name);
+          const feed = inputs[name] ?? find(name);
           return feed === undefined ? [] : [[name, feed]];
         }),
       );
@@ -57,6 +59,19 @@ export async function openImageEmbedder(source: SessionSource, dir: string): Pro
       for (const program of programs.values()) await (await program).release();
     },
   };
+}
+
+/** Those of the vision tower and the projector in float32, with the adapter in them where there is one. */
+function visionWeights({ base, adapter }: ModelFolder): ModelWeights {
+  const layers = adapter?.layers ?? new Map<string, LoraLayer>();
+  const stored = (name: string) => adapter?.find(name) ?? base.read(name);
+  const tensors = base.parameters
+    .filter(({ tower }) => tower !== 'text')
+    .map(({ name, shape }) => {
+      const data = toFloat32(mergedTensor(name, stored, layers));
+      return [name, { dtype: 'float32', shape, data } as const] as const;
+    });
+  return ModelWeights.frozen(new MemoryWeights(tensors));
 }
 
 /** Mean over the rows of [M, C]. */
