@@ -2,7 +2,7 @@
 import { imageSize } from '../src/engine/image/load-image.ts';
 import { estimateMemory, type MemoryPlan } from '../src/engine/models/qwen2_5_vl/estimate.ts';
 import type { GenerationSize } from '../src/engine/models/qwen2_5_vl/memory-peaks.ts';
-import { IMAGE_MARKER, type Processor } from '../src/engine/models/qwen2_5_vl/processor.ts';
+import { aboutImage, type Processor } from '../src/engine/models/qwen2_5_vl/processor.ts';
 import { type MemoryKnobs, partsInWords, requireMemory } from '../src/engine/models/qwen2_5_vl/require-memory.ts';
 import type { ImageGrid } from '../src/engine/models/qwen2_5_vl/vision-layout.ts';
 import type { StageContext } from '../src/run/stage-api.ts';
@@ -52,7 +52,7 @@ export async function longestPrompt(
     const size = await imageSize(image).catch(() => null);
     if (size === null) continue;
     const grid = gridOf(size);
-    const messages = [{ role: 'user' as const, content: `${IMAGE_MARKER}${text}` }];
+    const messages = [{ role: 'user' as const, content: aboutImage(text) }];
     const { inputIds } = processor.encodeChat(messages, [{ grid }], { addGenerationPrompt: true });
     if (inputIds.length > longest.tokens) longest = { tokens: inputIds.length, images: [grid] };
   }

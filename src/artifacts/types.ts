@@ -67,6 +67,7 @@ export interface TripletRow {
   readonly anchor: string;
   readonly positive: string;
   readonly negative: string;
+  /** As it stands in the source; where it has a mark `<image>`, that is the place of the image, which else comes first. */
   readonly question: string;
   readonly label: string;
   /** Absent where the data was made elsewhere and does not tell. */

@@ -26,7 +26,7 @@ export function questionsAbout(superCategory: string): readonly string[] {
   return FORMS.map((form) => form(superCategory, kind));
 }
 
-/** The question without the mark that stands for its image: prompts put the image first. */
+/** The question without the mark that stands for its image. */
 export function withoutImageMark(question: string): string {
   return question.replace('<image>', '').trim();
 }

@@ -21,7 +21,7 @@ export async function checkDataset(context: CheckContext<DatasetOptions>): Promi
       return context.found(`${chats.length} chats`);
     }
     case 'easyr1': {
-      const triplets = await readListedTriplets(root.path);
+      const triplets = await readListedTriplets(root.path, looking.warn);
       const there = new Set(placeImages(looking, imagesOf(triplets)).images.map(({ id }) => id));
       const whole = triplets.filter(({ views }) => Object.values(views).every(({ id }) => there.has(id)));
       return context.found(`${whole.length} triplets`);

@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
@@ -186,7 +186,7 @@ describe('dataset of triplets (easyr1)', () => {
     const { rows, info } = await readTripletData(output);
     expect(info.superCategory).toBe('car');
     expect(rows[1]).toMatchObject({
-      question: 'Based on this image, what model of car is shown?',
+      question: '<image> Based on this image, what model of car is shown?',
       label: 'Buick Enclave SUV 2012',
     });
     const colour = async (image: string) => [...(await sharp(path.join(output, image)).raw().toBuffer())].slice(0, 3);
@@ -246,6 +246,48 @@ describe('dataset of triplets (easyr1)', () => {
     expect(released(names.filter((name) => name.endsWith('.parquet')))).toBe('parquet');
     using stage = start({ source: 'easyr1', root: files(root) });
     expect(await stage.run()).toMatchObject({ triplets: 3 });
+  });
+
+  it('leaves out files that are named after a test, unless one is the root', async () => {
+    const root = await temporaryFolder();
+    const copy = (name: string) => cpSync(fixture('parquet', 'stage2'), path.join(root, name), { recursive: true });
+    for (const name of ['data', 'test']) copy(name);
+    using stage = start({ source: 'easyr1', root: files(root) });
+    expect(await stage.run()).toMatchObject({ triplets: 3 });
+    expect(stage.context.warnings).toEqual([expect.stringMatching(/^test.+named after a test, so not trained on$/)]);
+    using tests = start({ source: 'easyr1', root: files(path.join(root, 'test')) });
+    expect(await tests.run()).toMatchObject({ triplets: 3 });
+    const lines = path.join(root, 'validation.jsonl');
+    writeFileSync(lines, '');
+    for (const name of ['data', 'test']) rmSync(path.join(root, name), { recursive: true });
+    using nothing = start({ source: 'easyr1', root: files(root) });
+    await expect(nothing.run()).rejects.toMatchObject({
+      code: 'DATA_INSUFFICIENT',
+      message: expect.stringContaining('those of tests: validation.jsonl'),
+    });
+  });
+
+  it('keeps the place of the image in a question, and refuses a question with two', async () => {
+    const root = await temporaryFolder();
+    const row = { anchor: 'a.png', positive: 'a.png', negative: 'a.png', label: 'Robin' };
+    await writeImage(path.join(root, 'a.png'), 'a');
+    const write = (...questions: readonly string[]) =>
+      writeFileSync(
+        path.join(root, 'rows.jsonl'),
+        questions.map((question) => `${JSON.stringify({ ...row, question })}\n`).join(''),
+      );
+    write('<image> Which?', 'Which is <image>?', 'Which?');
+    using stage = start({ source: 'easyr1', root: files(root) });
+    await stage.run();
+    const { rows } = await readTripletData(stage.context.outputs['triplets']!);
+    expect(rows.map(({ question }) => question)).toEqual(['<image> Which?', 'Which is <image>?', 'Which?']);
+    write('<image> or <image>?');
+    using wrong = start({ source: 'easyr1', root: files(root) });
+    await expect(wrong.run()).rejects.toMatchObject({
+      code: 'DATA_ROW_INVALID',
+      message: expect.stringContaining('2 <image> marks'),
+      at: { line: 1 },
+    });
   });
 
   it('refuses Parquet without triplets, naming the column', async () => {

@@ -6,11 +6,10 @@ import path from 'node:path';
 import { isRecord, readJsonLines } from '../../src/artifacts/json-lines.ts';
 import { writeDataset } from '../../src/artifacts/rows.ts';
 import type { TripletRow } from '../../src/artifacts/types.ts';
-import { filesBelow, nameBelow } from '../../src/datasets/files-below.ts';
+import { filesBelow, nameBelow, splitOfName } from '../../src/datasets/files-below.ts';
 import { ImageLooker, type LookedAt } from '../../src/datasets/image-looker.ts';
 import { ImageStore } from '../../src/datasets/image-store.ts';
 import { imageBytes, imageCount, ParquetFile } from '../../src/datasets/parquet-file.ts';
-import { withoutImageMark } from '../../src/datasets/questions.ts';
 import type { ImageContent, SourceImage } from '../../src/datasets/source.ts';
 import { Fr1Error, type SourcePosition } from '../../src/errors/fr1-error.ts';
 import type { StageContext } from '../../src/run/stage-api.ts';
@@ -40,10 +39,27 @@ interface ListedTriplet {
   readonly views: Readonly<Record<View, Pick<SourceImage, 'id' | 'content' | 'at'>>>;
 }
 
-/** All triplets of a file or folder, images not yet opened. @throws DATA_UNREADABLE, DATA_ROW_INVALID, DATA_INSUFFICIENT */
-export async function readListedTriplets(root: string): Promise<ListedTriplet[]> {
+/**
+ * All triplets of a file or of the files of a folder that are not named after a test, images not yet opened.
+ *
+ * @throws DATA_UNREADABLE, DATA_ROW_INVALID, DATA_INSUFFICIENT
+ */
+export async function readListedTriplets(root: string, warn: (message: string) => void): Promise<ListedTriplet[]> {
   const listed: ListedTriplet[] = [];
-  for (const file of filesBelow(root, new Set(['.parquet', '.jsonl']))) {
+  const files = filesBelow(root, new Set(['.parquet', '.jsonl']));
+  const isTest = (file: string) =>
+    path
+      .relative(root, file)
+      .split(path.sep)
+      .some((name) => splitOfName(name) === 'test');
+  const tests = files.filter(isTest).map((file) => path.relative(root, file));
+  if (tests.length === files.length) {
+    throw new Fr1Error('DATA_INSUFFICIENT', `${root} holds no triplets but those of tests: ${tests.join(', ')}`, {
+      hint: 'give the file itself as root to train on it all the same',
+    });
+  }
+  if (tests.length > 0) warn(`${tests.join(', ')} in ${root}: named after a test, so not trained on`);
+  for (const file of files.filter((file) => !isTest(file))) {
     const name = nameBelow(root, file);
     listed.push(...(file.endsWith('.parquet') ? await readParquet(file, name) : await readLines(file, name)));
   }
@@ -58,7 +74,7 @@ export function imagesOf(listed: readonly ListedTriplet[]) {
 /** Fills `triplets`. */
 export async function importTriplets(context: StageContext<DatasetOptions>): Promise<Counts> {
   const { root, name = 'easyr1', superCategory = 'object' } = context.options;
-  const listed = await readListedTriplets(root!.path);
+  const listed = await readListedTriplets(root!.path, context.warn);
   const { images } = placeImages(context, imagesOf(listed));
   const placed = new Map(images.map((image) => [image.id, image]));
   const output = context.outputs['triplets']!;
@@ -116,6 +132,8 @@ async function readParquet(path_: string, name: string): Promise<ListedTriplet[]
     const problem = (text: string) => new Fr1Error('DATA_ROW_INVALID', `${path_}: row ${index}: ${text}`);
     const [question, label] = [row[names.question], row[names.label]];
     if (typeof question !== 'string') throw problem(`"${names.question}" is not a text`);
+    const tooMany = severalMarks(question);
+    if (tooMany !== null) throw problem(tooMany);
     if (typeof label !== 'string' || label === '') throw problem(`"${names.label}" is not a text`);
     const view = (key: View): ListedTriplet['views'][View] => {
       const content: ImageContent = {
@@ -136,8 +154,14 @@ async function readParquet(path_: string, name: string): Promise<ListedTriplet[]
       return { id: `${id} ${key}`, content };
     };
     const views = { anchor: view('anchor'), positive: view('positive'), negative: view('negative') };
-    return { id, question: withoutImageMark(question), label, views };
+    return { id, question, label, views };
   });
+}
+
+/** What is wrong with a question about several images; null for one that places its image, or leaves that to the prompt. */
+function severalMarks(question: string): string | null {
+  const marks = question.split('<image>').length - 1;
+  return marks > 1 ? `its question has ${marks} <image> marks; questions about one image are read` : null;
 }
 
 /** JSON lines with paths of images instead of bytes. */
@@ -153,11 +177,13 @@ async function readLines(file: string, fileName: string): Promise<ListedTriplet[
       if (typeof text !== 'string' || text === '') return { problem: `"${names.join('" or "')}" is not a text` };
       found.set(key as Column, text);
     }
+    const tooMany = severalMarks(found.get('question')!);
+    if (tooMany !== null) return { problem: tooMany };
     const view = (key: View): ListedTriplet['views'][View] => {
       const name = found.get(key)!;
       return { id: `${id} ${key}`, content: { kind: 'file', path: path.resolve(path.dirname(file), name), name }, at };
     };
     const views = { anchor: view('anchor'), positive: view('positive'), negative: view('negative') };
-    return { id, question: withoutImageMark(found.get('question')!), label: found.get('label')!, views };
+    return { id, question: found.get('question')!, label: found.get('label')!, views };
   });
 }

@@ -8,7 +8,7 @@ import { checkModel, weightsText } from '../../src/engine/models/qwen2_5_vl/chec
 import { withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import { processImage } from '../../src/engine/models/qwen2_5_vl/image-processor.ts';
 import { plannedModel } from '../../src/engine/models/qwen2_5_vl/planned-weights.ts';
-import { IMAGE_MARKER } from '../../src/engine/models/qwen2_5_vl/processor.ts';
+import { aboutImage } from '../../src/engine/models/qwen2_5_vl/processor.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import { scoreClosedWorld } from '../../src/methods/closed-world.ts';
 import { promptOf, renderPrompt } from '../../src/methods/prompts.ts';
@@ -46,7 +46,7 @@ export async function checkEval(context: CheckContext<EvalOptions>): Promise<voi
       for (const mode of modes) {
         const text = renderPrompt(promptOf(prompts, mode), { question: row.question, options: row.options });
         asked.push({ text, image: path.join(artifact.path, row.image) });
-        const messages = [{ role: 'user' as const, content: `${IMAGE_MARKER}${text}` }];
+        const messages = [{ role: 'user' as const, content: aboutImage(text) }];
         const { inputIds } = checked.processor.encodeChat(messages, [processed], { addGenerationPrompt: true });
         longest = Math.max(longest, inputIds.length);
       }

@@ -3,7 +3,7 @@ import { loadImage } from '../../src/engine/image/load-image.ts';
 import { withPixelBudget } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import { processImage } from '../../src/engine/models/qwen2_5_vl/image-processor.ts';
 import { openVisionLanguageModel } from '../../src/engine/models/qwen2_5_vl/open-model.ts';
-import { IMAGE_MARKER } from '../../src/engine/models/qwen2_5_vl/processor.ts';
+import { aboutImage } from '../../src/engine/models/qwen2_5_vl/processor.ts';
 import type { OpenModel } from './definition.ts';
 import { answeringPlan } from './memory.ts';
 
@@ -19,7 +19,7 @@ export const openCheckpoint: OpenModel = async (source, checkpointFolder, pixels
     ignoredSampling: processor.ignoredSampling,
     async encode(prompt, image) {
       const processed = processImage(await loadImage(image), settings);
-      const messages = [{ role: 'user' as const, content: `${IMAGE_MARKER}${prompt}` }];
+      const messages = [{ role: 'user' as const, content: aboutImage(prompt) }];
       const { inputIds } = processor.encodeChat(messages, [processed], { addGenerationPrompt: true });
       return { inputIds, images: [processed] };
     },

@@ -102,7 +102,14 @@ export async function encodeExample(
 
 function namesAnswer(content: string): boolean {
   const answer = firstAnswer(content);
-  return answer === null || lower(content.slice(0, content.indexOf(ANSWER_OPEN))).includes(lower(answer));
+  return answer === null || words(content.slice(0, content.indexOf(ANSWER_OPEN))).includes(words(answer));
+}
+
+/** Letters and digits in lower case with single blanks, so that `red-bellied` is named by `Red Bellied`. */
+function words(text: string): string {
+  return lower(text)
+    .replace(/[^\p{L}\p{M}\p{N}]+/gu, ' ')
+    .trim();
 }
 
 export interface OrderOptions {

@@ -52,6 +52,7 @@ export async function runSft(context: StageContext<SftOptions>): Promise<StageRe
     context.log(
       `${model.store.flat.length} weights to train, ${examples.length} chats, ${totalSteps} updates of ${settings.batchSize}`,
     );
+    context.log(describeSettings(settings));
     const held = await heldOut(context, processor, settings);
     const best = await BestModel.open(state);
     let measured = Number.NaN;
@@ -106,6 +107,15 @@ export async function runSft(context: StageContext<SftOptions>): Promise<StageRe
     await model.release();
     await optimizer.release();
   }
+}
+
+function describeSettings(settings: ResolvedSettings): string {
+  const { learningRate, schedule, warmupSteps, weightDecay, maxGradNorm, microBatchSize, minPixels, maxPixels } =
+    settings;
+  return (
+    `learning rate ${learningRate} ${schedule} after ${warmupSteps} updates, weight decay ${weightDecay}, gradient norm ${maxGradNorm}; ` +
+    `${microBatchSize} chats at a time, mean per ${settings.lossNormalisation}; images of ${minPixels ?? 'any'} to ${maxPixels ?? 'any'} pixels`
+  );
 }
 
 /** Micro-batches of the validation chats, in the order of the file; null without validation. */

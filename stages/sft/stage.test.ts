@@ -314,8 +314,15 @@ describe('sft', () => {
         { role: 'assistant', content: '<think>It is like a rose.</think><answer>red</answer>' },
       ],
     };
-    const { warnings } = await train(await makeInputs([chat('blue', 'Which?'), unnamed]), { epochs: 1 });
-    expect(warnings).toEqual(['1 of 2 thoughts never name their answer (chats 1)']);
+    const hyphenated: SftRow = {
+      ...unnamed,
+      messages: [
+        unnamed.messages[0]!,
+        { role: 'assistant', content: '<think>A Dark-Red square.</think><answer>dark red</answer>' },
+      ],
+    };
+    const { warnings } = await train(await makeInputs([chat('blue', 'Which?'), unnamed, hyphenated]), { epochs: 1 });
+    expect(warnings).toEqual(['1 of 3 thoughts never name their answer (chats 1)']);
   });
 
   it('names chat and file of a broken image', async () => {

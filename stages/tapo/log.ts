@@ -41,6 +41,19 @@ export function describeRun(
   });
   const through = loss.negativeBranch === 'trained' ? '; the negative image is trained through' : '';
   context.log(`terms beside the policy's: ${terms.join(', ') || 'none'}${through}`);
+  const { schedule, warmupSteps, maxGradNorm, topK } = options;
+  const { minPixels, maxPixels, questionsPerDraw } = settings;
+  const draw = questionsPerDraw === null ? 'as many as are missing' : Math.min(groupsPerStep, questionsPerDraw);
+  context.log(
+    `sampling: ${settings.rollouts} answers an image, temperature ${settings.temperature}, top-p ${settings.topP}, top-k ${topK || 'all'}, ` +
+      `${settings.maxNewTokens} tokens; ${draw} questions a draw; images of ` +
+      `${minPixels ?? 'any'} to ${maxPixels ?? 'any'} pixels`,
+  );
+  context.log(
+    `updates: ${grouping.updatesPerStep} a step, learning rate ${settings.learningRate} ${schedule} after ${warmupSteps} steps, weight decay ` +
+      `${settings.weightDecay}, gradient norm ${maxGradNorm}; ratios from ${1 - settings.clipLow} to ${1 + settings.clipHigh}, ${settings.dualClip} ` +
+      `for worse answers; groups ${settings.filter ? `above ${settings.filter.above} and below ${settings.filter.below}` : 'of any accuracy'}`,
+  );
   const used = Object.entries(usedSwitches(options)).map(([name, value]) => `${name} ${value}`);
   context.log(`switches: ${used.join(', ')}`);
 }

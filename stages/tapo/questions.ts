@@ -6,7 +6,7 @@ import { needsNegative } from '../../src/engine/loss/tapo.ts';
 import { addDiffusionNoise, maskPatches } from '../../src/engine/models/qwen2_5_vl/distortions.ts';
 import type { ImageCache } from '../../src/engine/models/qwen2_5_vl/image-cache.ts';
 import type { ProcessedImage } from '../../src/engine/models/qwen2_5_vl/image-processor.ts';
-import { IMAGE_MARKER, type Processor } from '../../src/engine/models/qwen2_5_vl/processor.ts';
+import { aboutImage, type Processor } from '../../src/engine/models/qwen2_5_vl/processor.ts';
 import { RandomStream } from '../../src/engine/random.ts';
 import type { Draw, Prompt, Question } from '../../src/engine/recipes/tapo.ts';
 import { fitsLayout } from '../../src/engine/recipes/view-layout.ts';
@@ -60,7 +60,7 @@ export async function questionOf(row: TripletRow, draw: Draw, maker: QuestionMak
   const { folder, settings, processor, images, seed, totalSteps } = maker;
   const text = promptText(row, maker.prompt);
   const promptFor = (image: ProcessedImage): Prompt => {
-    const messages = [{ role: 'user' as const, content: `${IMAGE_MARKER}${text}` }];
+    const messages = [{ role: 'user' as const, content: aboutImage(text) }];
     const { inputIds } = processor.encodeChat(messages, [image], { addGenerationPrompt: true });
     return { inputIds, images: [image] };
   };

@@ -1,6 +1,7 @@
 /** A reward of the user: a JavaScript module whose default export scores one answer, tried on a right and a wrong one first. */
 import { pathToFileURL } from 'node:url';
 import type { TripletRow } from '../../src/artifacts/types.ts';
+import { withoutImageMark } from '../../src/datasets/questions.ts';
 import type { Score } from '../../src/engine/recipes/tapo.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 
@@ -43,7 +44,8 @@ export async function openRewardFunction(
   row: TripletRow,
 ): Promise<(input: RewardInput) => Promise<Score>> {
   const score = await loadRewardFunction(file);
-  const scored = async (input: RewardInput) => scoreOf(await called(score, input, file), file);
+  const scored = async ({ question, ...input }: RewardInput) =>
+    scoreOf(await called(score, { ...input, question: withoutImageMark(question) }, file), file);
   const answer = (text: string) => `<think>It shows.</think><answer>${text}</answer>`;
   const { label, question } = row;
   const right = await scored({ response: answer(label), label, question });

@@ -10,7 +10,7 @@ import { switchesOf, usedSwitches } from './switches.ts';
 export const tapoStage = defineStage<TapoOptions>({
   kind: 'tapo',
   summary: 'Trains a model by reinforcement on triplets of images.',
-  version: 6,
+  version: 7,
   schema: loadStageSchema(import.meta.url),
   outputs: {
     model: { type: 'checkpoint', description: 'the trained model with the tokenizer of the first' },

@@ -362,6 +362,21 @@ describe('trainTapo()', () => {
     expect(seen.size).toBeGreaterThan(40);
   });
 
+  it('has no question twice in a draw of a fixed size, and leaves out what does not fill one in a pass', async () => {
+    const none = taskOf({ informative: () => [] });
+    const idsOf = async (questionsPerDraw?: number) => {
+      const sized = questionsPerDraw && { questionsPerDraw };
+      const { reports } = await train({ totalSteps: 1, groupsPerStep: 3, maxDraws: 4, ...sized }, none);
+      return reports[0]!.drawn.map(({ question }: { question: Question }) => question.id);
+    };
+    const differing = (ids: readonly string[], from: number, to: number) => new Set(ids.slice(from, to)).size;
+    const fixed = await idsOf(2);
+    // Passes of four out of five questions.
+    expect([0, 4].map((from) => differing(fixed, from, from + 4))).toEqual([4, 4]);
+    const free = await idsOf();
+    expect([0, 5].map((from) => differing(free, from, from + 5))).toEqual([5, 5]);
+  });
+
   it('leaves out and counts an update whose gradient is not finite', async () => {
     let steps = 0;
     const usual = taskOf();

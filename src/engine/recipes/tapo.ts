@@ -270,7 +270,9 @@ export async function trainTapo<Q extends Question>(
   const saved = readCounters(await loadTrainState(stateDir, model.store, optimizer));
   let { step: first, draws, summary } = saved ?? { step: 0, draws: 0, summary: NOTHING_YET };
   if (saved) events.onResume?.(first);
-  const order = new QuestionOrder(task.size, options.seed);
+  const { groupsPerStep, questionsPerDraw } = options;
+  const drawSize = questionsPerDraw === undefined ? 1 : Math.min(groupsPerStep, questionsPerDraw);
+  const order = new QuestionOrder(task.size, options.seed, drawSize);
   const trainer = new Trainer(model, optimizer, await model.gradientSum(), task, options, reference);
 
   for (let step = first; step < totalSteps; step++) {
@@ -343,26 +345,32 @@ function readCounters(counters: Counters | null) {
   return counters as { readonly step: number; readonly draws: number; readonly summary: TapoSummary } | null;
 }
 
-/** Questions in an order of its own for every pass over them; place k is the k-th question ever drawn. */
+/**
+ * Questions in an order of its own for every pass over them; place k is the k-th question ever drawn. With draws of a fixed size, a
+ * pass ends with the last whole draw, so that no draw has a question twice.
+ */
 class QuestionOrder {
   readonly #size: number;
+  /** Questions of a pass. */
+  readonly #length: number;
   readonly #seed: number;
   #pass = -1;
   #order: readonly number[] = [];
 
-  constructor(size: number, seed: number) {
+  constructor(size: number, seed: number, drawSize = 1) {
     this.#size = size;
+    this.#length = drawSize > size ? size : size - (size % drawSize);
     this.#seed = seed;
   }
 
   at(place: number): number {
-    const pass = Math.floor(place / this.#size);
+    const pass = Math.floor(place / this.#length);
     if (pass !== this.#pass) {
       const indices = Array.from({ length: this.#size }, (_, index) => index);
       this.#order = new RandomStream(this.#seed, 'tapo-order', pass).shuffled(indices);
       this.#pass = pass;
     }
-    return this.#order[place % this.#size]!;
+    return this.#order[place % this.#length]!;
   }
 }
 

@@ -16,6 +16,11 @@ import { type ImageGrid, imageTokens } from './vision-layout.ts';
 /** Marks the place of an image in a user's text. */
 export const IMAGE_MARKER = '<image>';
 
+/** What the user says about one image, which comes first unless the text itself places it. */
+export function aboutImage(text: string): string {
+  return text.includes(IMAGE_MARKER) ? text : `${IMAGE_MARKER}${text}`;
+}
+
 export interface ChatMessage {
   readonly role: 'system' | 'user' | 'assistant';
   /** In the messages of the user, each {@link IMAGE_MARKER} stands for the next image. */
