@@ -8,7 +8,7 @@ import { resolveSettings } from './settings.ts';
 export const sftStage = defineStage<SftOptions>({
   kind: 'sft',
   summary: 'Fine-tunes a model on chats about images.',
-  version: 2,
+  version: 3,
   schema: loadStageSchema(import.meta.url),
   outputs: { model: { type: 'checkpoint', description: 'the fine-tuned model with the tokenizer of the first' } },
   metrics: ['loss', 'finalLoss', 'steps', 'validationLoss'],

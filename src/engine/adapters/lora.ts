@@ -45,13 +45,14 @@ export function loraParameters(
   modules: readonly LinearModule[],
   layers: ReadonlyMap<string, LoraLayer>,
 ): StoredParameter[] {
-  return modules.flatMap(({ name, inputSize, outputSize }) => {
+  return modules.flatMap(({ name, inputSize, outputSize, tower }) => {
     const layer = layers.get(name);
     if (!layer) return [];
     const { a, b } = loraNames(name);
+    const needsImages = tower !== 'text';
     return [
-      { name: a, shape: [layer.rank, inputSize], decay: true },
-      { name: b, shape: [outputSize, layer.rank], decay: true },
+      { name: a, shape: [layer.rank, inputSize], decay: true, needsImages },
+      { name: b, shape: [outputSize, layer.rank], decay: true, needsImages },
     ];
   });
 }

@@ -49,3 +49,28 @@ it('updates every weight once, with decay where it applies, in stores longer tha
   expect(furthest).toBeLessThan(1e-6);
   await optimizer.release();
 });
+
+/** Recorded with torch 2.11: AdamW(lr=0.125, weight_decay=0.5), the gradient of the second parameter None in the second update. */
+it('leaves weights alone that need images in an update without, as torch does where a gradient is None', async () => {
+  const store = new ParameterStore([
+    { name: 'text', shape: [3], decay: true },
+    { name: 'vision', shape: [2], decay: true, needsImages: true },
+  ]);
+  store.flat.set([0.5, -1, 2, 1, -0.25]);
+  const optimizer = await AdamW.create(bareSource(runtime), store, { weightDecay: 0.5 });
+  const updates = [
+    { gradients: [0.25, -0.5, 1, 0.5, -0.25], weights: [0.34375, -0.8125, 1.75, 0.8125, -0.109375015] },
+    { gradients: [0.5, 0.5, -0.25, 0, 0], weights: [0.2016179, -0.76829767, 1.5819415, 0.8125, -0.109375015] },
+    {
+      gradients: [-0.125, 0.25, 0.5, 0.25, 0.75],
+      weights: [0.11544093, -0.75170839, 1.4073858, 0.64519632, -0.16431279],
+    },
+  ];
+  for (const [i, { gradients, weights }] of updates.entries()) {
+    await optimizer.step(Float32Array.from(gradients), 0.125, { hasImages: i !== 1 });
+    weights.forEach((weight, at) => {
+      expect(store.flat[at], `weight ${at} after update ${i + 1}`).toBeCloseTo(weight, 6);
+    });
+  }
+  await optimizer.release();
+});

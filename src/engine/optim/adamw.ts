@@ -5,6 +5,9 @@
  *     p <- p (1 - lr wd);  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
  *     p <- p - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
  *
+ * Weights that no batch of an update reaches keep their values, moments and count t, as PyTorch passes over parameters whose
+ * gradient is None: those of vision tower and projector where no batch has an image.
+ *
  * @see Loshchilov & Hutter 2019, arXiv:1711.05101; the order of operations is PyTorch's
  */
 import { Graph } from '../autodiff/graph.ts';
@@ -18,7 +21,7 @@ import { Program, type SessionSource } from '../program.ts';
 import { float32, type HostTensor, type Tensor } from '../tensor.ts';
 import type { DeviceParameters, DeviceVector } from './device-parameters.ts';
 import { type DeviceGradients, type GradientBuffer, isOnHost } from './gradients.ts';
-import type { FlatBuffer, ParameterStore } from './parameter-store.ts';
+import type { FlatBuffer, ParameterStore, StoredGroup } from './parameter-store.ts';
 
 export interface AdamWOptions {
   /** @default [0.9, 0.999] */
@@ -27,6 +30,11 @@ export interface AdamWOptions {
   readonly epsilon?: number;
   /** @default 0 */
   readonly weightDecay?: number;
+}
+
+export interface UpdateOptions {
+  readonly hasImages?: boolean;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Weights updated at a time on the host, so that what the operators hand on stays in the caches and takes little memory. */
@@ -73,6 +81,8 @@ export class AdamW {
   #onDevice: { readonly device: DeviceParameters; readonly m: DeviceVector; readonly v: DeviceVector } | undefined;
   /** Updates done so far. */
   steps = 0;
+  /** Those of them that reached the weights which need images. */
+  stepsWithImages = 0;
 
   private constructor(program: Program, source: SessionSource, store: ParameterStore, options: Required<AdamWOptions>) {
     this.#program = program;
@@ -94,20 +104,24 @@ export class AdamW {
     });
   }
 
-  /** One update of all trainable weights from gradients, which are left as they are. */
-  async step(gradients: GradientBuffer, learningRate: number, signal?: AbortSignal): Promise<void> {
+  /**
+   * One update of the trainable weights from gradients, which are left as they are.
+   *
+   * @param options.hasImages whether any batch of the update had an image. @default true
+   */
+  async step(gradients: GradientBuffer, learningRate: number, options: UpdateOptions = {}): Promise<void> {
+    const { hasImages = true, signal } = options;
     this.steps++;
-    if (!isOnHost(gradients)) return this.#stepOnDevice(gradients, learningRate, signal);
-    const { decayed, flat } = this.#store;
-    for (const [start, end, decay] of [
-      [0, decayed, this.#options.weightDecay],
-      [decayed, flat.length, 0],
-    ] as const) {
-      for (let from = start; from < end; from += BLOCK) {
-        const to = Math.min(end, from + BLOCK);
+    if (hasImages) this.stepsWithImages++;
+    const isReached = ({ needsImages }: StoredGroup) => hasImages || !needsImages;
+    if (!isOnHost(gradients)) return this.#stepOnDevice(gradients, learningRate, isReached, signal);
+    const { flat, groups } = this.#store;
+    for (const group of groups.filter(isReached)) {
+      for (let { from } = group; from < group.to; from += BLOCK) {
+        const to = Math.min(group.to, from + BLOCK);
         const part = (buffer: FlatBuffer): HostTensor => float32([to - from], buffer.subarray(from, to));
         const tensors = { p: part(flat), g: part(gradients), m: part(this.m), v: part(this.v) };
-        await this.#update(tensors, {}, learningRate, decay, signal);
+        await this.#update(tensors, {}, learningRate, group, signal);
       }
     }
   }
@@ -124,14 +138,19 @@ export class AdamW {
     await this.#program.release();
   }
 
-  async #stepOnDevice({ parts, scale }: DeviceGradients, learningRate: number, signal?: AbortSignal): Promise<void> {
+  async #stepOnDevice(
+    { parts, scale }: DeviceGradients,
+    learningRate: number,
+    isReached: (group: StoredGroup) => boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     this.#onDevice ??= await this.#place();
     const { device, m, v } = this.#onDevice;
-    for (const [i, { parameters }] of device.groups.entries()) {
+    for (const [i, group] of device.groups.entries()) {
+      if (!isReached(group)) continue;
       const tensors = { p: device.weights[i]!, g: parts[i]!, m: m[i]!, v: v[i]! };
-      const decay = parameters[0]!.decay ? this.#options.weightDecay : 0;
       const scaling = { gradient_scale: float32([], Float32Array.of(scale)) };
-      await this.#update(tensors, scaling, learningRate, decay, signal);
+      await this.#update(tensors, scaling, learningRate, group, signal);
     }
     await device.refresh();
   }
@@ -148,10 +167,11 @@ export class AdamW {
     { p, g, m, v }: UpdateTensors,
     scaling: Readonly<Record<string, Tensor>>,
     learningRate: number,
-    decay: number,
-    signal?: AbortSignal,
+    { decay, needsImages }: StoredGroup,
+    signal: AbortSignal | undefined,
   ) {
-    const { betas, epsilon } = this.#options;
+    const { betas, epsilon, weightDecay } = this.#options;
+    const steps = needsImages ? this.stepsWithImages : this.steps;
     const scalar = (value: number) => float32([], Float32Array.of(value));
     await this.#program.run(
       {
@@ -164,10 +184,10 @@ export class AdamW {
         one_minus_beta1: scalar(1 - betas[0]),
         beta2: scalar(betas[1]),
         one_minus_beta2: scalar(1 - betas[1]),
-        root_correction2: scalar(Math.sqrt(1 - betas[1] ** this.steps)),
+        root_correction2: scalar(Math.sqrt(1 - betas[1] ** steps)),
         epsilon: scalar(epsilon),
-        keep: scalar(1 - learningRate * decay),
-        step_size: scalar(learningRate / (1 - betas[0] ** this.steps)),
+        keep: scalar(1 - learningRate * (decay ? weightDecay : 0)),
+        step_size: scalar(learningRate / (1 - betas[0] ** steps)),
       },
       { into: { p_next: p, m_next: m, v_next: v }, signal },
     );

@@ -13,7 +13,7 @@ import { ReduceSum } from '../ops/reduce-sum.ts';
 import { Program, type SessionSource } from '../program.ts';
 import type { DeviceMemory } from '../session/runtime.ts';
 import { type DeviceTensor, float32, sizeOf } from '../tensor.ts';
-import type { FlatBuffer, ParameterStore, StoredParameter } from './parameter-store.ts';
+import type { FlatBuffer, ParameterStore, StoredGroup } from './parameter-store.ts';
 
 /** Vectors have a multiple of 256 * 1024 elements, so that a norm is two sums of many rows and a short one. */
 const ROWS = 256;
@@ -22,12 +22,7 @@ const COLUMNS = 1024;
 /** One tensor per group. */
 export type DeviceVector = readonly DeviceTensor<'float32'>[];
 
-/** Weights that are updated alike: those with weight decay, or those without. */
-export interface ParameterGroup {
-  readonly parameters: readonly StoredParameter[];
-  /** Elements [from, to) of the flat buffer. */
-  readonly from: number;
-  readonly to: number;
+export interface ParameterGroup extends StoredGroup {
   /** Elements on the device; those past `to - from` are zero. */
   readonly length: number;
 }
@@ -154,17 +149,9 @@ export class DeviceParameters {
   }
 }
 
-function groupsOf(store: ParameterStore): ParameterGroup[] {
+function groupsOf({ groups }: ParameterStore): ParameterGroup[] {
   const multiple = ROWS * COLUMNS;
-  const group = (decay: boolean, from: number, to: number): ParameterGroup => ({
-    parameters: store.parameters.filter((parameter) => parameter.decay === decay),
-    from,
-    to,
-    length: Math.ceil((to - from) / multiple) * multiple,
-  });
-  return [group(true, 0, store.decayed), group(false, store.decayed, store.flat.length)].filter(
-    ({ from, to }) => to > from,
-  );
+  return groups.map((group) => ({ ...group, length: Math.ceil((group.to - group.from) / multiple) * multiple }));
 }
 
 /** Whether the weights can be parts of their vectors: where the device has addresses, and all of them are aligned. */

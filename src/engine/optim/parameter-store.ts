@@ -15,6 +15,18 @@ export interface StoredParameter {
   readonly shape: readonly number[];
   /** Whether weight decay applies. */
   readonly decay: boolean;
+  /** Whether only batches with images reach it. @default false */
+  readonly needsImages?: boolean;
+}
+
+/** Weights that lie side by side and are updated alike. */
+export interface StoredGroup {
+  readonly parameters: readonly StoredParameter[];
+  /** Elements [from, to) of the flat buffer. */
+  readonly from: number;
+  readonly to: number;
+  readonly decay: boolean;
+  readonly needsImages: boolean;
 }
 
 /** Buffers as long as all trained weights together. */
@@ -24,8 +36,8 @@ export class ParameterStore {
   readonly parameters: readonly StoredParameter[];
   /** All weights. */
   readonly flat: FlatBuffer;
-  /** Weights with decay come first: elements [0, decayed). */
-  readonly decayed: number;
+  /** From one end of the flat buffer to the other; those with decay come first. */
+  readonly groups: readonly StoredGroup[];
   readonly #offsets = new Map<string, number>();
   readonly #tensors = new Map<string, HostTensor<'float32'>>();
   #device: Promise<DeviceParameters> | undefined;
@@ -35,14 +47,12 @@ export class ParameterStore {
     this.parameters = parameters;
     this.flat = new Float32Array(ordered.reduce((sum, { shape }) => sum + sizeOf(shape), 0));
     let offset = 0;
-    let decayed = 0;
-    for (const { name, shape, decay } of ordered) {
+    for (const { name, shape } of ordered) {
       this.#offsets.set(name, offset);
       this.#tensors.set(name, this.view(this.flat, name, shape));
       offset += sizeOf(shape);
-      if (decay) decayed = offset;
     }
-    this.decayed = decayed;
+    this.groups = groupsOf(ordered);
   }
 
   /** The weight of that name, live. */
@@ -82,4 +92,19 @@ export class ParameterStore {
     if (offset === undefined) throw new Fr1Error('TENSOR_UNKNOWN', `no weight named ${name} is trained`);
     return { dtype: 'float32', shape, data: buffer.subarray(offset, offset + sizeOf(shape)) };
   }
+}
+
+function groupsOf(ordered: readonly StoredParameter[]): StoredGroup[] {
+  const groups: StoredGroup[] = [];
+  let from = 0;
+  for (const parameter of ordered) {
+    const { decay, needsImages = false, shape } = parameter;
+    const to = from + sizeOf(shape);
+    const last = groups.at(-1);
+    if (last && last.decay === decay && last.needsImages === needsImages) {
+      groups[groups.length - 1] = { ...last, to, parameters: [...last.parameters, parameter] };
+    } else groups.push({ parameters: [parameter], from, to, decay, needsImages });
+    from = to;
+  }
+  return groups;
 }

@@ -27,7 +27,15 @@ export async function saveTrainState(
   await writeSafetensors(
     join(dir, FILE),
     [flat('weights', store.flat), flat('first_moment', optimizer.m), flat('second_moment', optimizer.v)],
-    { metadata: { counters: JSON.stringify({ ...counters, updates: optimizer.steps }) } },
+    {
+      metadata: {
+        counters: JSON.stringify({
+          ...counters,
+          updates: optimizer.steps,
+          updatesWithImages: optimizer.stepsWithImages,
+        }),
+      },
+    },
   );
 }
 
@@ -51,7 +59,12 @@ export async function loadTrainState(dir: string, store: ParameterStore, optimiz
   file.readFloat32('weights', store.flat);
   file.readFloat32('first_moment', optimizer.m);
   file.readFloat32('second_moment', optimizer.v);
-  const { updates, ...counters } = JSON.parse(file.metadata['counters'] ?? '{}') as { updates: number };
+  const {
+    updates,
+    updatesWithImages = updates,
+    ...counters
+  } = JSON.parse(file.metadata['counters'] ?? '{}') as { updates: number; updatesWithImages?: number };
   optimizer.steps = updates;
+  optimizer.stepsWithImages = updatesWithImages;
   return counters;
 }

@@ -86,6 +86,7 @@ export async function trainSupervised(
     const targetTokens = planned.reduce((sum, batch) => sum + targetsOf(batch), 0);
     let loss = 0;
     let tokens = 0;
+    let hasImages = false;
     let i = 0;
     gradients.clear();
     for await (const batch of builtAhead(planned)) {
@@ -98,6 +99,7 @@ export async function trainSupervised(
       );
       loss += result.loss;
       tokens += batch.shape[0] * batch.shape[1];
+      hasImages ||= batch.visionKind !== null;
     }
     const learningRate = options.learningRate * scheduleFactor(options.schedule, step, totalSteps);
     const gradNorm = await gradients.clip(options.maxGradNorm);
@@ -106,7 +108,7 @@ export async function trainSupervised(
         hint: 'lower learningRate, or raise warmupSteps',
       });
     }
-    await optimizer.step(gradients.value, learningRate, signal);
+    await optimizer.step(gradients.value, learningRate, { hasImages, signal });
     average += SMOOTHING * (loss - average);
     // The mean starts at 0, so its weights do not yet sum to 1.
     const smoothedLoss = average / (1 - (1 - SMOOTHING) ** (step + 1));

@@ -648,7 +648,7 @@ class Trainer {
     }
     const gradNorm = await this.#gradients.clip(maxGradNorm);
     const isUsable = Number.isFinite(gradNorm);
-    if (isUsable) await this.#optimizer.step(this.#gradients.value, learningRate, signal);
+    if (isUsable) await this.#optimizer.step(this.#gradients.value, learningRate, { signal });
     return {
       loss: total,
       gradNorm,

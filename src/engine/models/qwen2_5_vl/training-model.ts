@@ -84,8 +84,8 @@ export function zeroWeights(config: Qwen25VLConfig): ModelWeights {
 }
 
 /** A weight as it is trained: vectors (biases, gains) are left out of weight decay. */
-export function trainedParameter({ name, shape, kind }: ParameterSpec): StoredParameter {
-  return { name, shape, decay: kind !== 'vector' };
+export function trainedParameter({ name, shape, kind, tower }: ParameterSpec): StoredParameter {
+  return { name, shape, decay: kind !== 'vector', needsImages: tower !== 'text' };
 }
 
 export interface StepOptions {
