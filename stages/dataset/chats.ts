@@ -110,7 +110,8 @@ function chatOf(value: unknown, file: string, id: string): ListedChat | RowProbl
   const turns = value['messages'] ?? value['conversations'];
   if (!Array.isArray(turns) || turns.length === 0) return { problem: 'it has neither "messages" nor "conversations"' };
   const messages: SftRow['messages'][number][] = [];
-  if (typeof value['system'] === 'string' && value['system'] !== '') {
+  const hasOwnSystem = isRecord(turns[0]) && ROLES[String(turns[0]['role'] ?? turns[0]['from'])] === 'system';
+  if (typeof value['system'] === 'string' && value['system'] !== '' && !hasOwnSystem) {
     messages.push({ role: 'system', content: value['system'] });
   }
   for (const turn of turns as unknown[]) {
@@ -119,7 +120,8 @@ function chatOf(value: unknown, file: string, id: string): ListedChat | RowProbl
     if (role === undefined || typeof content !== 'string') return { problem: 'a message lacks a known role or a text' };
     messages.push({ role, content });
   }
-  if (messages.at(-1)!.role !== 'assistant') return { problem: 'its last message is not by the assistant' };
+  const problem = orderProblem(messages);
+  if (problem !== null) return { problem };
   const images = value['images'] ?? (typeof value['image'] === 'string' ? [value['image']] : undefined);
   if (!isStrings(images)) return { problem: '"images" is not a list of paths' };
   const marks = messages.reduce((sum, { content }) => sum + content.split('<image>').length - 1, 0);
@@ -128,4 +130,14 @@ function chatOf(value: unknown, file: string, id: string): ListedChat | RowProbl
   }
   const name = images[0]!;
   return { id, messages, content: { kind: 'file', path: path.resolve(path.dirname(file), name), name } };
+}
+
+/** What keeps messages from being learnt from; null for a system text, if any, a question about the image, and its answer. */
+function orderProblem(messages: SftRow['messages']): string | null {
+  if (messages.slice(1).some(({ role }) => role === 'system')) return 'a message of the system is not the first';
+  if (messages.at(-1)!.role !== 'assistant') return 'its last message is not by the assistant';
+  const answers = messages.filter(({ role }) => role === 'assistant').length;
+  if (answers > 1) return `it has ${answers} answers; chats with one are learnt`;
+  const marked = messages.find(({ role, content }) => role !== 'user' && content.includes('<image>'));
+  return marked ? `its <image> mark is in a message of the ${marked.role}, not of the user` : null;
 }

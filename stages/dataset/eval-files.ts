@@ -16,6 +16,8 @@ import type { DatasetOptions } from './options.ts';
 import { writeNoChats, writeNoTraining, writeNoTriplets } from './outputs.ts';
 
 const READS_AT_ONCE = 8;
+/** Of an item in the released files. */
+const OPTIONS = 4;
 
 type EvalImage = SourceImage & Required<Pick<SourceImage, 'question' | 'options'>>;
 
@@ -37,6 +39,8 @@ export async function importEvalFiles(context: StageContext<DatasetOptions>): Pr
   const looker = new ImageLooker(context.options.damagedImages);
   const kept = { seen: [] as EvalRow[], unseen: [] as EvalRow[] };
   const total = placed.images.length;
+  const hashes = new Set<string>();
+  let repeats = 0;
   let done = 0;
   for (const split of ['seen', 'unseen'] as const) {
     const folder = context.outputs[split]!;
@@ -50,6 +54,8 @@ export async function importEvalFiles(context: StageContext<DatasetOptions>): Pr
       const seen = await looker.look(image);
       if (seen === null) return;
       await store.add(seen);
+      if (hashes.has(seen.hash)) repeats++;
+      hashes.add(seen.hash);
       const { id, label, question, options, content } = image;
       const sourcePath = content.kind === 'file' ? { sourcePath: content.name } : {};
       rows[index] = { id, image: seen.name, label, question, options, ...sourcePath };
@@ -59,6 +65,7 @@ export async function importEvalFiles(context: StageContext<DatasetOptions>): Pr
     await writeDataset(folder, { name, superCategory: category, split, classes }, kept[split]);
   }
   looker.finish(context.warn);
+  for (const warning of oddities(kept, repeats)) context.warn(warning);
   await writeNoTraining(context, name, category);
   await writeNoChats(context);
   await writeNoTriplets(context, name, category);
@@ -70,6 +77,26 @@ export async function importEvalFiles(context: StageContext<DatasetOptions>): Pr
     unseenTestImages: kept.unseen.length,
     leftOut: placed.missing + looker.leftOut,
   };
+}
+
+/** What the released files do not have, and what makes accuracies of others mean less than they seem to. */
+function oddities(
+  { seen, unseen }: Readonly<Record<'seen' | 'unseen', readonly EvalRow[]>>,
+  repeats: number,
+): string[] {
+  const rows = [...seen, ...unseen];
+  const classesOfSeen = new Set(seen.map(({ label }) => label));
+  const shared = [...new Set(unseen.map(({ label }) => label))].filter((label) => classesOfSeen.has(label));
+  const odd = rows.filter(({ options }) => options.length !== OPTIONS);
+  return [
+    ...(repeats > 0 ? [`${repeats} test images repeat another one; each is asked`] : []),
+    ...(shared.length > 0 ? [`${shared.length} classes are both seen and unseen, e.g. "${shared[0]}"`] : []),
+    ...(odd.length > 0
+      ? [
+          `${odd.length} test items have another number of options than ${OPTIONS}, e.g. "${odd[0]!.id}" ${odd[0]!.options.length}`,
+        ]
+      : []),
+  ];
 }
 
 /** The category of the files in the folder, where there is one. */

@@ -78,6 +78,27 @@ describe('dataset of chats (sharegpt)', () => {
   it.each([
     ['two images', { ...chat('a.jpg', 'x'), images: ['a.jpg', 'b.jpg'] }, /2 images and 1 <image> marks/],
     ['no answer', { ...chat('a.jpg', 'x'), messages: [{ role: 'user', content: '<image>' }] }, /last message/],
+    [
+      'two answers',
+      { ...chat('a.jpg', 'x'), messages: [...chat('a.jpg', 'x').messages, ...chat('a.jpg', 'y').messages.slice(1)] },
+      /2 answers; chats with one are learnt/,
+    ],
+    [
+      'a late system text',
+      { ...chat('a.jpg', 'x'), messages: [...chat('a.jpg', 'x').messages, { role: 'system', content: 'Think.' }] },
+      /message of the system is not the first/,
+    ],
+    [
+      'its mark in the answer',
+      {
+        ...chat('a.jpg', 'x'),
+        messages: [
+          { role: 'user', content: 'Which?' },
+          { role: 'assistant', content: '<image>' },
+        ],
+      },
+      /mark is in a message of the assistant/,
+    ],
     ['an unknown role', { ...chat('a.jpg', 'x'), messages: [{ role: 'tool', content: '' }] }, /known role/],
   ])('refuses a chat with %s, naming file and chat', async (_, wrong, message) => {
     const root = await temporaryFolder();
@@ -88,6 +109,18 @@ describe('dataset of chats (sharegpt)', () => {
       message: expect.stringMatching(message),
     });
     await expect(stage.run()).rejects.toThrow('data.json: chat 1');
+  });
+
+  it('takes the system text of the messages where there is another beside', async () => {
+    const root = await temporaryFolder();
+    await writeImage(path.join(root, 'a.jpg'), 'a');
+    const { messages, images } = chat('a.jpg', 'x');
+    const both = { system: 'Beside.', messages: [{ role: 'system', content: 'Within.' }, ...messages], images };
+    writeFileSync(path.join(root, 'data.json'), JSON.stringify([both]));
+    using stage = start({ source: 'sharegpt', root: files(root) });
+    await stage.run();
+    const [row] = await readSftData(stage.context.outputs['chats']!);
+    expect(row!.messages.map(({ content }) => content)).toEqual(both.messages.map(({ content }) => content));
   });
 
   it.skipIf(SHARED_DATA === undefined)(
@@ -344,6 +377,22 @@ describe('dataset of test items (fine-r1-eval)', () => {
     writeFileSync(path.join(root, 'pet_seen.jsonl'), '');
     using several = start({ source: 'fine-r1-eval', root: files(root), images });
     await expect(several.run()).rejects.toThrow('several categories: bird, pet');
+  });
+
+  it('tells of what the released files do not have', async () => {
+    const root = await temporaryFolder();
+    for (const name of ['a.jpg', 'b.jpg']) await writeImage(path.join(root, name), name);
+    const write = (split: string, ...items: readonly object[]) =>
+      writeFileSync(path.join(root, `bird_${split}.jsonl`), items.map((each) => `${JSON.stringify(each)}\n`).join(''));
+    write('seen', item('a.jpg', 'Robin'), { ...item('b.jpg', 'Wren'), options: ['Wren', 'Gull'] });
+    write('unseen', item('a.jpg', 'Robin'));
+    using stage = start({ source: 'fine-r1-eval', root: files(root) });
+    expect(await stage.run()).toMatchObject({ seenTestImages: 2, unseenTestImages: 1 });
+    expect(stage.context.warnings).toEqual([
+      '1 test images repeat another one; each is asked',
+      '1 classes are both seen and unseen, e.g. "Robin"',
+      '1 test items have another number of options than 4, e.g. "bird_seen-2" 2',
+    ]);
   });
 
   it.skipIf(SHARED_DATA === undefined).each([

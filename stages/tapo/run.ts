@@ -17,7 +17,7 @@ import { groupingOf } from './grouping.ts';
 import { curveValues, describeRun, gatherSamples, keepSamples } from './log.ts';
 import { FROZEN, TAPO_KNOBS, tapoPlan } from './memory.ts';
 import type { TapoOptions } from './options.ts';
-import { questionOf, readTriplets, type TripletQuestion } from './questions.ts';
+import { questionOf, readTriplets, requireLayouts, type TripletQuestion } from './questions.ts';
 import { openRewardFunction } from './reward-function.ts';
 import { advantagesOf, filterOf, pixelBudget, resolveSettings, stepsFor } from './settings.ts';
 import { switchesOf } from './switches.ts';
@@ -56,6 +56,7 @@ export async function runTapo(context: StageContext<TapoOptions>): Promise<Stage
       seed,
       totalSteps,
     };
+    await requireLayouts(rows, maker, signal);
     if (!source.memory) {
       const plan = await tapoPlan(model, options.model.path, rows, options, settings, maker);
       requireStageMemory(context, 'this training', plan, TAPO_KNOBS);

@@ -282,7 +282,7 @@ describe('tapo', () => {
     await expect(train({ set: 'reference' })).rejects.toMatchObject({
       code: 'DATA_ROW_INVALID',
       message: expect.stringMatching(
-        /rows\.jsonl: row "r\d": the positive image has 6 x 6 patches and the anchor 4 x 4; with viewLayout anchor/,
+        /rows\.jsonl: row "r0": the positive image has 6 x 6 patches and the anchor 4 x 4; with viewLayout anchor .*; 4 of 4 rows are so$/,
       ),
     });
     await expect(train({ steps: 1 })).resolves.toBeDefined();

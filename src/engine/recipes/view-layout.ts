@@ -8,7 +8,7 @@
 import type { ImagePatches } from '../generate/types.ts';
 import type { Prompt } from './tapo.ts';
 
-type Shown = { readonly images: readonly ImagePatches[] };
+type Shown = { readonly images: readonly Pick<ImagePatches, 'grid'>[] };
 
 /** Whether each image of the view has as many patches as that of the anchor in its place. */
 export function fitsLayout(anchor: Shown, view: Shown): boolean {
