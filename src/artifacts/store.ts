@@ -34,6 +34,8 @@ export class ArtifactStore {
   readonly #trash: string;
   /** Digests proven intact by this process. */
   readonly #proven = new Map<string, Manifest>();
+  /** The last commit of each digest, which the next one of the same content waits for. */
+  readonly #commits = new Map<string, Promise<Manifest>>();
 
   constructor(directory: string, trash: string) {
     this.#directory = directory;
@@ -47,7 +49,8 @@ export class ArtifactStore {
 
   /**
    * Moves a finished directory into the store and returns its digest. The directory must lie on the store's file
-   * system and is gone afterwards; when the same content is stored already, that stays.
+   * system and is gone afterwards; when the same content is stored already, that stays. Stages that run side by side may
+   * commit the same content, such as an empty output, at the same moment.
    *
    * @throws ARTIFACT_INVALID when it holds no file, or something that is not a file
    */
@@ -55,7 +58,18 @@ export class ArtifactStore {
     const manifest = await readManifest(directory);
     if (manifest.files.length === 0) throw new Fr1Error('ARTIFACT_INVALID', `${directory} holds no file`);
     await mkdir(this.#directory, { recursive: true });
+    const before = this.#commits.get(manifest.digest) ?? Promise.resolve();
+    const own = before.catch(() => {}).then(() => this.#place(directory, manifest));
+    this.#commits.set(manifest.digest, own);
+    try {
+      return await own;
+    } finally {
+      if (this.#commits.get(manifest.digest) === own) this.#commits.delete(manifest.digest);
+    }
+  }
 
+  /** The part of a commit that no other one of the same content may interrupt. */
+  async #place(directory: string, manifest: Manifest): Promise<Manifest> {
     const existing = await this.inspect(manifest.digest);
     if (existing.state === 'intact') {
       await removeTree(directory, this.#trash);
