@@ -17,8 +17,12 @@ export interface PixelBudget {
   readonly maxPixels: number | undefined;
 }
 
-/** Opens the checkpoint in a folder for a stage that has a device. */
-export type OpenModel = (source: SessionSource, checkpointFolder: string, pixels: PixelBudget) => Promise<OpenedModel>;
+/** Opens the checkpoint in a folder for a stage that has a device; `batchSize` answers are decoded at a time. */
+export type OpenModel = (
+  source: SessionSource,
+  checkpointFolder: string,
+  settings: { readonly pixels: PixelBudget; readonly batchSize: number },
+) => Promise<OpenedModel>;
 
 /** The switches as these options set them; the order of the options was chosen before where answers exist already. */
 function switchesOf(options: EvalOptions): Record<string, string> {
@@ -86,11 +90,13 @@ export function defineEvalStage(openModel: OpenModel): StageDefinition<EvalOptio
     },
     async run(context) {
       const { evaluate } = await import('./evaluate.ts');
-      const { model: checkpoint } = context.options;
+      const { model: checkpoint, batchSize } = context.options;
       if (checkpoint === undefined) return evaluate(context, null);
       const { minPixels, maxPixels } = rulesOf(context.options);
       const pixels = { minPixels: minPixels ?? undefined, maxPixels: maxPixels ?? undefined };
-      await using model = await openModel(sourceOfLease(context.lease), checkpoint.path, pixels);
+      const source = sourceOfLease(context.lease);
+      const settings = { pixels, batchSize: batchSize ?? defaultBatchSize(source.provider) };
+      await using model = await openModel(source, checkpoint.path, settings);
       return evaluate(context, model);
     },
   });

@@ -35,7 +35,7 @@ export async function answeringPlan(
     config: model.config,
     execution: model.execution,
     weights: model.weights,
-    generation: { prompt, prompts, samplesPerPrompt: 1, maxNewTokens },
+    generation: { prompt, prompts, samplesPerPrompt: 1, maxNewTokens, limits: { maxBatch: batchSize } },
     imageBytes: prompts * imageBytes,
   };
 }

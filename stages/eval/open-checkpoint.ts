@@ -7,8 +7,8 @@ import { aboutImage } from '../../src/engine/models/qwen2_5_vl/processor.ts';
 import type { OpenModel } from './definition.ts';
 import { answeringPlan } from './memory.ts';
 
-export const openCheckpoint: OpenModel = async (source, checkpointFolder, pixels) => {
-  const model = await openVisionLanguageModel(source, checkpointFolder);
+export const openCheckpoint: OpenModel = async (source, checkpointFolder, { pixels, batchSize }) => {
+  const model = await openVisionLanguageModel(source, checkpointFolder, { maxBatch: batchSize });
   const { processor, generator, release } = model;
   const settings = withPixelBudget(processor.images, pixels);
   return {

@@ -5,16 +5,19 @@ import path from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readPredictions } from '../../src/artifacts/predictions.ts';
+import { PLAIN_SAMPLING } from '../../src/engine/generate/plain-sampling.ts';
 import { parseConfig } from '../../src/engine/models/qwen2_5_vl/config.ts';
 import { initialiseWeights } from '../../src/engine/models/qwen2_5_vl/initialise.ts';
 import { TrainingModel } from '../../src/engine/models/qwen2_5_vl/training-model.ts';
+import type { SessionSource } from '../../src/engine/program.ts';
 import { openRuntime } from '../../src/engine/session/open-runtime.ts';
-import type { Runtime } from '../../src/engine/session/runtime.ts';
+import type { Runtime, Session } from '../../src/engine/session/runtime.ts';
 import { saveCheckpoint } from '../../src/engine/weights/checkpoint.ts';
 import type { Lease } from '../../src/pool/lease.ts';
 import { fixture } from '../../test/helpers/fixtures.ts';
 import { bareSource } from '../../test/helpers/session-source.ts';
 import { fakeArtifact, fakeContext } from '../testing/fake-context.ts';
+import { openCheckpoint } from './open-checkpoint.ts';
 import { evalStage } from './stage.ts';
 
 let runtime: Runtime;
@@ -101,5 +104,32 @@ describe('evalStage', () => {
     } finally {
       writeFileSync(broken, intact);
     }
+  });
+
+  it('decodes as many answers together as batchSize says', async () => {
+    const source = bareSource(runtime);
+    const decoded: number[] = [];
+    const counting: SessionSource = {
+      ...source,
+      async session(key, create) {
+        const session = await source.session(key, create);
+        const bind: Session['bind'] = (feeds, fetches) => {
+          if (/:decode:/.test(key)) decoded.push(feeds['ids']!.shape[0]!);
+          return session.bind(feeds, fetches);
+        };
+        return { ...session, inputs: session.inputs, outputs: session.outputs, bind, release: () => session.release() };
+      },
+    };
+    const batchSize = 300;
+    const pixels = { minPixels: undefined, maxPixels: undefined };
+    await using model = await openCheckpoint(counting, path.join(folder, 'model'), { pixels, batchSize });
+    const { inputIds, images } = await model.encode(
+      'Which bird is it?',
+      readFileSync(path.join(folder, 'seen/images/0.png')),
+    );
+    const requests = Array.from({ length: batchSize }, (_, seed) => ({ inputIds, images, seed }));
+    const sampling = { ...PLAIN_SAMPLING, maxNewTokens: 2, stopTokenIds: [], bannedTokenIds: [], samplesPerRequest: 1 };
+    await model.generator.generate(requests, sampling, {});
+    expect(decoded).toEqual([batchSize]);
   });
 });
