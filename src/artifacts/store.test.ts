@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { appendFile, mkdir, readdir, readFile, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
@@ -53,6 +54,16 @@ describe('ArtifactStore', () => {
     const before = await readManifest(await makeOutput('a', { x: '1' }));
     const after = await readManifest(await makeOutput('b', files));
     expect(after.digest).not.toBe(before.digest);
+  });
+
+  it('stores equal content once that arrives at the same moment', async () => {
+    const names = ['a', 'b', 'c', 'd'];
+    const outputs = await Promise.all(names.map((name) => makeOutput(name, { x: '1', 'deep/y': '2' })));
+    const store = openStore();
+    const manifests = await Promise.all(outputs.map((output) => store.commit(output)));
+    expect(new Set(manifests.map(({ digest }) => digest)).size).toBe(1);
+    expect(await store.inspect(manifests[0]!.digest)).toMatchObject({ state: 'intact' });
+    expect(outputs.filter((output) => existsSync(output))).toEqual([]);
   });
 
   it('refuses an empty directory and a link', async () => {
