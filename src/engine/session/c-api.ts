@@ -173,6 +173,8 @@ class CApiRuntime implements Runtime {
 
 /** What a run is given. */
 interface Values {
+  /** Its own in the process. */
+  readonly number: number;
   readonly inputNames: BigUint64Array;
   readonly inputs: BigUint64Array;
   readonly outputNames: BigUint64Array;
@@ -192,8 +194,9 @@ let exitHookInstalled = false;
 /** Longest run that may hold up the event loop. */
 const BRIEF_MS = 5;
 
-/** What ran last: where several take turns, none of them may hold up the others. */
-let latest = new WeakRef<object>({});
+/** Which bound run ran last: where several take turns, none of them may hold up the others. */
+let latest = 0;
+let lastNumber = 0;
 
 function endRunsOnExit(): void {
   if (exitHookInstalled) return;
@@ -257,6 +260,7 @@ class CApiSession implements Session {
     checkValues(this.#name, this.#inputsByName, this.#outputsByName, feeds, fetches);
     const outputs = Object.entries(fetches);
     const values: Values = {
+      number: ++lastNumber,
       inputNames: BigUint64Array.from(this.inputs, ({ name }) => this.#names.address(name)),
       inputs: new BigUint64Array(this.inputs.length),
       outputNames: BigUint64Array.from(outputs, ([name]) => this.#names.address(name)),
@@ -325,8 +329,8 @@ class CApiSession implements Session {
 
   async #call(runOptions: Pointer, values: Values, signal: AbortSignal | undefined): Promise<void> {
     const start = performance.now();
-    const isAlone = running.size === 0 && latest.deref() === values;
-    latest = new WeakRef(values);
+    const isAlone = running.size === 0 && latest === values.number;
+    latest = values.number;
     if (values.isBrief && isAlone && this.#memory === null) {
       this.#settle(this.#api.run(...this.#arguments(runOptions, values)));
       values.isBrief = performance.now() - start < BRIEF_MS;

@@ -9,6 +9,7 @@ import { usesOf } from '../../ops/gather-rows.ts';
 import type { HostFeeds } from '../../program.ts';
 import { type HostTensor, int32 } from '../../tensor.ts';
 import type { Qwen25VLConfig } from './config.ts';
+import { KeptArrays } from './kept-arrays.ts';
 import { mropePositions } from './rope.ts';
 import type { VisionLayoutKind } from './vision.ts';
 import { inverseFrequencies, type VisionLayout, visionLayout } from './vision-layout.ts';
@@ -44,7 +45,13 @@ export interface Batch {
   readonly shape: readonly [number, number];
 }
 
-export function buildBatch(config: Qwen25VLConfig, rows: readonly Row[], images: readonly ImagePatches[]): Batch {
+/** @param memory where the pixels go, until something else is taken from it by that name */
+export function buildBatch(
+  config: Qwen25VLConfig,
+  rows: readonly Row[],
+  images: readonly ImagePatches[],
+  memory?: KeptArrays,
+): Batch {
   const laidOut = rows.map(layOutRow);
   const tokens = laidOut.reduce((most, row) => Math.max(most, row.ids.length), 1);
   const size = rows.length * tokens;
@@ -116,7 +123,7 @@ export function buildBatch(config: Qwen25VLConfig, rows: readonly Row[], images:
     const uses = usesOf(slot, units);
     feeds['slot'] = int32([size], slot);
     feeds['slot_uses'] = int32(uses.shape, uses.data);
-    Object.assign(feeds, visionFeeds(config, images, layout));
+    Object.assign(feeds, visionFeeds(config, images, layout, memory));
   }
   return {
     feeds,
@@ -283,6 +290,7 @@ export function visionFeeds(
     images.map((image) => image.grid),
     config,
   ),
+  memory = new KeptArrays(),
 ): Record<string, HostTensor> {
   const width = images[0]!.pixels.length / (images[0]!.grid[0] * images[0]!.grid[1] * images[0]!.grid[2]);
   const patches = layout.patches;
@@ -292,7 +300,7 @@ export function visionFeeds(
     sources.push({ pixels: image.pixels, start });
     start += image.pixels.length / width;
   }
-  const pixels = new Float32Array(patches * width);
+  const pixels = memory.take('pixels', patches * width);
   let source = 0;
   for (let p = 0; p < patches; p++) {
     const from = layout.patchIndex[p]!;

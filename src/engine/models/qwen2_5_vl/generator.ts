@@ -20,7 +20,7 @@ import { partsOfJoined } from '../../nn/linear.ts';
 import { type Feeds, Program, type SessionSource } from '../../program.ts';
 import { RandomStream } from '../../random.ts';
 import type { BoundRun, SessionOptions } from '../../session/runtime.ts';
-import { int32, type Tensor } from '../../tensor.ts';
+import { float32, type HostTensor, int32, sizeOf, type Tensor } from '../../tensor.ts';
 import type { ModelWeights } from '../../weights/model-weights.ts';
 import { buildBatch, type Row } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
@@ -35,11 +35,12 @@ import {
   sharesPrompts,
 } from './generation-limits.ts';
 import { JoinedWeights } from './joined-weights.ts';
+import { KeptArrays } from './kept-arrays.ts';
 import { KeyValueCache } from './key-value-cache.ts';
 import { LayeredModel, type Runnable } from './layered.ts';
 import { mropeCosSin, mropePositions } from './rope.ts';
 import type { GenerationGraph } from './scores.ts';
-import { type CacheMemory, SharedPrefixCache } from './shared-prefix-cache.ts';
+import { SharedPrefixCache } from './shared-prefix-cache.ts';
 import type { VisionLayoutKind } from './vision.ts';
 
 export interface GeneratorOptions extends Partial<GenerationLimits> {
@@ -49,8 +50,8 @@ export interface GeneratorOptions extends Partial<GenerationLimits> {
   readonly execution?: Execution;
 }
 
-/** A cache of at most this size outlives the call: making it anew takes a small model longer than a token. */
-const KEPT_CACHE_BYTES = 64 * 1024 ** 2;
+/** Caches and pixels of at most this size outlive the call: making them anew takes a small model longer than some tokens. */
+const KEPT_BYTES = 64 * 1024 ** 2;
 
 /** @param weights read anew in every run */
 export function createGenerator(
@@ -93,7 +94,7 @@ class QwenGenerator implements Generator {
   readonly #layered: LayeredModel | null;
   #joined: Promise<JoinedWeights> | undefined;
   /** Of the call before, for the next one to use. */
-  #cacheMemory: CacheMemory | undefined;
+  #memory: KeptArrays | undefined;
 
   constructor(source: SessionSource, config: Qwen25VLConfig, weights: ModelWeights, options: GeneratorOptions) {
     this.#source = source;
@@ -126,8 +127,8 @@ class QwenGenerator implements Generator {
     const results = requests.map((): Completion[] => []);
     const total = requests.length * sampling.samplesPerRequest;
     let done = 0;
-    const memory = this.#cacheMemory ?? { prompts: [], sequences: [] };
-    this.#cacheMemory = undefined;
+    const memory = this.#memory ?? new KeptArrays();
+    this.#memory = undefined;
     for (const chunk of this.#chunks(prompts, sampling)) {
       await this.#complete(chunk, sampler, sampling, memory, signal, (ended) => {
         done += ended;
@@ -138,14 +139,14 @@ class QwenGenerator implements Generator {
         results[prompt.index]![child] = { tokenIds: tokens, logProbs: known, finishReason: finishReason! };
       }
     }
-    if (cacheBytes(memory) <= KEPT_CACHE_BYTES) this.#cacheMemory = memory;
+    if (memory.byteLength <= KEPT_BYTES) this.#memory = memory;
     return results;
   }
 
   async release(): Promise<void> {
     const programs = [...this.#programs.values()];
     this.#programs.clear();
-    this.#cacheMemory = undefined;
+    this.#memory = undefined;
     for (const program of programs) await (await program).release();
     await (await this.#joined)?.release();
     await this.#layered?.release();
@@ -201,7 +202,7 @@ class QwenGenerator implements Generator {
     chunk: readonly Sequence[],
     sampler: Sampler,
     sampling: SamplingOptions,
-    memory: CacheMemory,
+    memory: KeptArrays,
     signal: AbortSignal | undefined,
     onEnded: (ended: number) => void,
   ): Promise<void> {
@@ -223,7 +224,7 @@ class QwenGenerator implements Generator {
     };
 
     let ended = 0;
-    await this.#prefill(chunk, cache, sampler, signal, (sequence, scores) => {
+    await this.#prefill(chunk, cache, sampler, memory, signal, (sequence, scores) => {
       if (accept(sequence, scores)) ended++;
     });
     if (ended > 0) onEnded(ended);
@@ -306,7 +307,7 @@ class QwenGenerator implements Generator {
     chunk: readonly Sequence[],
     longest: number,
     maxNewTokens: number,
-    hostMemory: CacheMemory,
+    hostMemory: KeptArrays,
   ): Promise<Cache> {
     const { memory } = this.#source;
     if (memory === undefined) {
@@ -314,7 +315,7 @@ class QwenGenerator implements Generator {
       if (this.#sharesPrompts(longest, chunk.length / (promptOf.at(-1)! + 1))) {
         return new SharedPrefixCache(this.#config, promptOf, longest, maxNewTokens, hostMemory);
       }
-      const cache = new KeyValueCache(this.#config, chunk.length, longest + maxNewTokens - 1, hostMemory.sequences);
+      const cache = new KeyValueCache(this.#config, chunk.length, longest + maxNewTokens - 1, hostMemory);
       cache.begin(longest);
       return cache;
     }
@@ -333,6 +334,7 @@ class QwenGenerator implements Generator {
     chunk: readonly Sequence[],
     cache: Cache,
     sampler: Sampler,
+    memory: KeptArrays,
     signal: AbortSignal | undefined,
     onScores: (sequence: Sequence, scores: Float32Array) => void,
   ): Promise<void> {
@@ -348,32 +350,45 @@ class QwenGenerator implements Generator {
       const batch = promptBatch(
         this.#config,
         part.map(({ prompt }) => prompt.request),
+        memory,
       );
       const kind = batch.visionKind;
-      const isOnDevice = cache instanceof DeviceCache;
       const program = await this.#prefillProgram(kind, sampler);
-      const into = isOnDevice ? cache.promptTensors(...batch.shape) : {};
+      const onDevice = cache instanceof DeviceCache ? cache.promptTensors(...batch.shape) : null;
       const seen = seenFeeds(
         sampler,
         part.map(({ first }) => chunk[first]!.seen),
       );
       const feeds = { ...(await this.#fixedFeeds(program, sampler)), ...batch.feeds, ...seen };
+      const into = onDevice ?? this.#promptTensors(batch.shape, memory);
       const prefilled = await program.run(feeds, { into, signal });
-      if (isOnDevice) {
+      if (onDevice && cache instanceof DeviceCache) {
         const lengths = part.map(({ prompt }) => prompt.request.inputIds.length);
         await cache.append(
-          into,
+          onDevice,
           lengths,
           part.map(({ count }) => count),
         );
       }
       const scores = prefilled['scores']!.data as Float32Array;
       for (const [row, { prompt, first, count }] of part.entries()) {
-        if (!isOnDevice) cache.writePrompt(prefilled, row, prompt.request.inputIds.length, first, count);
+        if (!(cache instanceof DeviceCache))
+          cache.writePrompt(prefilled, row, prompt.request.inputIds.length, first, count);
         const own = scores.subarray(row * vocabSize, (row + 1) * vocabSize);
         for (let s = 0; s < count; s++) onScores(chunk[first + s]!, own);
       }
     }
+  }
+
+  /** Where prefill writes keys and values, until they are copied to the sequences. */
+  #promptTensors([rows, tokens]: readonly [number, number], memory: KeptArrays): Record<string, HostTensor> {
+    if (this.#layered) return {};
+    const { numHiddenLayers, numKeyValueHeads, headDim } = this.#config.text;
+    const shape = [rows, numKeyValueHeads, tokens, headDim];
+    const names = Array.from({ length: numHiddenLayers }, (_, layer) => [`k${layer}`, `v${layer}`]).flat();
+    return Object.fromEntries(
+      names.map((name) => [name, float32(shape, memory.take(`prefilled:${name}`, sizeOf(shape)))]),
+    );
   }
 
   async #prefillProgram(kind: VisionLayoutKind | null, { rule }: Sampler): Promise<Runnable> {
@@ -463,10 +478,6 @@ class QwenGenerator implements Generator {
   }
 }
 
-function cacheBytes({ prompts, sequences }: CacheMemory): number {
-  return [...prompts, ...sequences].reduce((bytes, { byteLength }) => bytes + byteLength, 0);
-}
-
 /** Numbers the prompts of a chunk, whose sequences stand next to each other. */
 function promptNumbers(chunk: readonly Sequence[]): number[] {
   let number = -1;
@@ -509,7 +520,7 @@ function readPrompt(config: Qwen25VLConfig, request: GenerationRequest, index: n
 }
 
 /** Prompts as rows of a batch whose only labels are the tokens after them; equal images are read once. */
-function promptBatch(config: Qwen25VLConfig, requests: readonly GenerationRequest[]) {
+function promptBatch(config: Qwen25VLConfig, requests: readonly GenerationRequest[], memory: KeptArrays) {
   const places = new Map<ImagePatches, number>();
   const rows = requests.map(({ inputIds, images }): Row => {
     const own = images.map((image) => {
@@ -519,7 +530,7 @@ function promptBatch(config: Qwen25VLConfig, requests: readonly GenerationReques
     });
     return { prefix: inputIds, images: own, branches: [{ ids: [0] }] };
   });
-  return buildBatch(config, rows, [...places.keys()]);
+  return buildBatch(config, rows, [...places.keys()], memory);
 }
 
 /** Cuts a list, longest prompt first, so that no part has more padded tokens and patches than the limit. */

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { float32, type HostTensor } from '../../tensor.ts';
 import { MASKED } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
+import { KeptArrays } from './kept-arrays.ts';
 import { KeyValueCache } from './key-value-cache.ts';
 
 const CONFIG = { text: { numHiddenLayers: 1, numKeyValueHeads: 2, headDim: 3 } } as Qwen25VLConfig;
@@ -66,7 +67,8 @@ function seen(cache: KeyValueCache, sequences: readonly number[]): number[][] {
 describe('KeyValueCache', () => {
   it('keeps what it holds while it grows and drops slots', () => {
     // Old contents must not be seen, whatever they are.
-    const memory = Array.from({ length: 2 }, () => new Float32Array(4000).fill(Number.NaN));
+    const memory = new KeptArrays();
+    for (const tensor of [0, 1]) memory.take(`cache:${tensor}`, 4000).fill(Number.NaN);
     const cache = new KeyValueCache(CONFIG, 4, 100, memory);
     cache.begin(5);
     cache.writePrompt(prompt(0, 5), 0, 5, 0, 2);

@@ -8,6 +8,7 @@
 import type { HostTensor } from '../../tensor.ts';
 import { MASKED } from './batch.ts';
 import type { Qwen25VLConfig } from './config.ts';
+import { KeptArrays } from './kept-arrays.ts';
 
 /** Time steps by which the room grows: moving a cache costs about as much as reading it once. */
 const GROWTH = 32;
@@ -32,9 +33,10 @@ export class KeyValueCache {
 
   /**
    * @param capacity time steps that the longest sequence needs
-   * @param memory buffers of an earlier cache to use again where they are large enough
+   * @param memory where its tensors come from
+   * @param name of the cache, among those of the memory
    */
-  constructor(config: Qwen25VLConfig, slots: number, capacity: number, memory: Float32Array[] = []) {
+  constructor(config: Qwen25VLConfig, slots: number, capacity: number, memory = new KeptArrays(), name = 'cache') {
     const { numHiddenLayers, numKeyValueHeads, headDim } = config.text;
     this.slots = slots;
     this.#layers = numHiddenLayers;
@@ -42,12 +44,7 @@ export class KeyValueCache {
     this.#headDim = headDim;
     this.#capacity = capacity;
     const size = capacity * slots * numKeyValueHeads * headDim;
-    this.#tensors = Array.from({ length: 2 * numHiddenLayers }, (_, i) => {
-      const known = memory[i];
-      const tensor = known !== undefined && known.length >= size ? known : new Float32Array(size);
-      memory[i] = tensor;
-      return tensor;
-    });
+    this.#tensors = Array.from({ length: 2 * numHiddenLayers }, (_, i) => memory.take(`${name}:${i}`, size));
     this.#mask = new Float32Array(capacity * slots);
     this.#rows = new BigInt64Array(slots * numKeyValueHeads);
   }

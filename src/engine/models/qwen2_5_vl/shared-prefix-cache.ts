@@ -4,13 +4,8 @@
  */
 import { type HostTensor, int32 } from '../../tensor.ts';
 import type { Qwen25VLConfig } from './config.ts';
+import { KeptArrays } from './kept-arrays.ts';
 import { KeyValueCache } from './key-value-cache.ts';
-
-/** Buffers that a later cache may use again. */
-export interface CacheMemory {
-  readonly prompts: Float32Array[];
-  readonly sequences: Float32Array[];
-}
 
 export class SharedPrefixCache {
   readonly #prompts: KeyValueCache;
@@ -28,11 +23,11 @@ export class SharedPrefixCache {
     promptOf: readonly number[],
     longest: number,
     maxNewTokens: number,
-    memory: CacheMemory = { prompts: [], sequences: [] },
+    memory = new KeptArrays(),
   ) {
-    this.#prompts = new KeyValueCache(config, promptOf.at(-1)! + 1, longest - 1, memory.prompts);
+    this.#prompts = new KeyValueCache(config, promptOf.at(-1)! + 1, longest - 1, memory, 'prompts');
     this.#prompts.begin(longest - 1);
-    this.#sequences = new KeyValueCache(config, promptOf.length, maxNewTokens, memory.sequences);
+    this.#sequences = new KeyValueCache(config, promptOf.length, maxNewTokens, memory, 'sequences');
     this.#sequences.begin(1);
     this.#promptOf = promptOf;
     this.#grid = gridOf(promptOf);
