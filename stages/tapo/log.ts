@@ -43,10 +43,13 @@ export function describeRun(
   context.log(`terms beside the policy's: ${terms.join(', ') || 'none'}${through}`);
   const { schedule, warmupSteps, maxGradNorm, topK } = options;
   const { minPixels, maxPixels, questionsPerDraw } = settings;
-  const draw = questionsPerDraw === null ? 'as many as are missing' : Math.min(groupsPerStep, questionsPerDraw);
+  const draw =
+    questionsPerDraw === null
+      ? 'as many questions a draw as are missing'
+      : `${Math.min(groupsPerStep, questionsPerDraw)} questions a draw`;
   context.log(
     `sampling: ${settings.rollouts} answers an image, temperature ${settings.temperature}, top-p ${settings.topP}, top-k ${topK || 'all'}, ` +
-      `${settings.maxNewTokens} tokens; ${draw} questions a draw; images of ` +
+      `${settings.maxNewTokens} tokens; ${draw}; images of ` +
       `${minPixels ?? 'any'} to ${maxPixels ?? 'any'} pixels`,
   );
   context.log(
