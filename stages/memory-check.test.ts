@@ -25,11 +25,15 @@ afterAll(async () => {
 
 const ALL = { vision: true, projector: true, text: true };
 
-function check(available: number, adapter: { kind: 'full' | 'lora' } = { kind: 'full' }, trainable = ALL) {
+function check(
+  available: number,
+  adapter: { kind: 'full' | 'lora' } = { kind: 'full' },
+  provider: 'cpu' | 'webgpu' = 'cpu',
+) {
   const problems: Fr1Error[] = [];
   checkTrainingMemory(
-    { model: { path: folder }, adapter, trainable },
-    { problem: (error) => problems.push(error as Fr1Error) },
+    { model: { path: folder }, adapter, trainable: ALL },
+    { provider, problem: (error) => problems.push(error as Fr1Error) },
     available,
   );
   return { problems };
@@ -49,11 +53,15 @@ describe('checkTrainingMemory()', () => {
     expect(check(bytesOf('lora')).problems[0]!.hint).toContain('adapter: { kind: lora }');
   });
 
+  it('says nothing of a device with memory of its own', () => {
+    expect(check(1000, { kind: 'full' }, 'webgpu').problems).toEqual([]);
+  });
+
   it('leaves a model that is yet to be made alone', () => {
     const fail = () => {
       throw new Error('not called');
     };
-    checkTrainingMemory({ model: null, adapter: { kind: 'full' }, trainable: ALL }, { problem: fail });
+    checkTrainingMemory({ model: null, adapter: { kind: 'full' }, trainable: ALL }, { provider: 'cpu', problem: fail });
   });
 });
 

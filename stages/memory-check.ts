@@ -24,17 +24,17 @@ interface TrainedOptions {
 }
 
 /**
- * Reports a problem where weights, gradients and moments alone take more memory than the machine has. A model that an
- * earlier stage makes is not looked at.
+ * Reports a problem where weights, gradients and moments alone take more memory than the machine has; nothing of devices with
+ * memory of their own. A model that an earlier stage makes is not looked at.
  *
  * @returns whether there is enough
  */
 export function checkTrainingMemory(
   { model, adapter, trainable }: TrainedOptions,
-  context: Pick<CheckContext, 'problem'>,
+  context: Pick<CheckContext, 'problem' | 'provider'>,
   available: number = usableMemory(),
 ): boolean {
-  if (model === null) return true;
+  if (model === null || context.provider !== 'cpu') return true;
   const needs = (choice: AdapterChoice) => trainingBytes(model.path, trainingOf(choice, trainable, 0));
   const { bytes, trained } = needs(adapter);
   if (bytes <= available) return true;
@@ -67,13 +67,14 @@ export function trainingDisk({ model, adapter, trainable }: TrainedOptions, weig
   return trained * 3 * 4 + (adapter.kind === 'full' ? weights * 4 : stored + trained * 4);
 }
 
-/** Tells what a stage would take on the CPU, and reports a problem where that does not fit. */
+/** Tells what a stage would take on the CPU, and reports a problem where that does not fit; nothing of other devices. */
 export function checkMemory(
-  context: Pick<CheckContext, 'problem' | 'found'>,
+  context: Pick<CheckContext, 'problem' | 'found' | 'provider'>,
   what: string,
   plan: MemoryPlan,
   knobs: MemoryKnobs,
 ): void {
+  if (context.provider !== 'cpu') return;
   const estimate = estimateMemory(plan);
   const problem = memoryProblem(what, estimate, knobs);
   if (problem) context.problem(problem);

@@ -119,4 +119,21 @@ describe('fr1 check', () => {
     expect(unset.stdout + unset.stderr).not.toContain(canary);
     expect(unset.exitCode).toBe(2);
   });
+
+  it('knows results made with the same threads, and refuses a device as `fr1 run` would', async () => {
+    await writeFile(
+      join(folder, 'p.yaml'),
+      'stages: { pre: { uses: pretrain, with: { world: procedural-birds, images: 2, batchSize: 2, microBatchSize: 2, architecture: ' +
+        '{ hiddenSize: 48, layers: 1, heads: 2, keyValueHeads: 1, intermediateSize: 32, visionHiddenSize: 16, visionLayers: 1, ' +
+        'visionHeads: 2, visionIntermediateSize: 16 } } } }\n',
+    );
+    const env = { FR1_LEASE_DIR: 'off' };
+    const ran = await callCli(folder, ['run', 'p.yaml', '--threads', '1'], { env });
+    expect(ran.exitCode).toBe(0);
+    expect((await callCli(folder, ['check', 'p.yaml', '--threads', '1'])).stdout).toContain('pre: cached');
+    expect((await callCli(folder, ['check', 'p.yaml', '--threads', '3'])).stdout).not.toContain('cached');
+    const { stderr, exitCode } = await callCli(folder, ['check', 'p.yaml', '--device', 'cuda:77']);
+    expect(stderr).toContain('error[DEVICE_UNAVAILABLE]');
+    expect(exitCode).toBe(2);
+  });
 });

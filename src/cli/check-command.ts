@@ -11,7 +11,7 @@ import type { CheckCommandFlags } from './main.ts';
 import { preparePlan } from './prepare-plan.ts';
 
 export async function checkCommand(file: string, flags: CheckCommandFlags, io: CliIo): Promise<number> {
-  const { plan, workspace, numerics } = await preparePlan(file, { ...flags, device: 'cpu' }, io);
+  const { plan, workspace, numerics } = await preparePlan(file, flags, io);
   const { pipeline } = plan;
   let result: Preflight | undefined;
   if (flags.data) {

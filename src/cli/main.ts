@@ -130,6 +130,8 @@ function makeProgram(io: CliIo, setExitCode: (code: number) => void): Command {
     .option('-s, --set <path=value>', 'change a value of the pipeline, e.g. vars.steps=10', collect, [])
     .option('--no-data', 'look at the pipeline file only')
     .option('-j, --jobs <n>', 'stages that are looked at at the same time', positiveInteger, 2)
+    .option('--device <ids>', 'as `fr1 run` will be given it', deviceList, 'cpu')
+    .option('--threads <n>', 'likewise', positiveInteger)
     .option('-w, --workspace <dir>', 'where results are kept (default: .fr1 beside the pipeline file)')
     .option('--json', 'print JSON')
     .action(async (file: string, options: CheckCommandFlags) => {
@@ -312,6 +314,8 @@ export interface CheckCommandFlags extends CheckFlags {
   /** Whether to look at data, models and disk. */
   readonly data: boolean;
   readonly jobs: number;
+  readonly device: string;
+  readonly threads?: number;
   readonly workspace?: string;
 }
 

@@ -20,6 +20,7 @@ import { errorRecordOf } from './error-record.ts';
 import type { OutputRecord, RunEventHub } from './events.ts';
 import { checkExpectations } from './expectations.ts';
 import { MemoryWatch } from './memory-watch.ts';
+import { providerOf } from './numerics.ts';
 import { placeInputError } from './place-input-error.ts';
 import { OutputPlacer } from './place-outputs.ts';
 import { type Quiet, QuietWatch } from './quiet-watch.ts';
@@ -31,7 +32,7 @@ import {
   type StageOutputs,
 } from './resolve-stage.ts';
 import { Slots } from './slots.ts';
-import type { Provider, StageResult } from './stage-api.ts';
+import type { StageResult } from './stage-api.ts';
 import { stageContext } from './stage-context.ts';
 import { summariseStage } from './summarise-stage.ts';
 import type { Workspace } from './workspace.ts';
@@ -117,7 +118,7 @@ class PlanExecution {
     const { plan, events, signal, workspace, runId, device, numerics } = this.#options;
     const startedAt = performance.now();
     // Numerics may name a precision behind it.
-    const provider = numerics.provider.split(' ')[0] as Provider;
+    const provider = providerOf(numerics);
     events.emit({
       type: 'run-started',
       version: 1,

@@ -4,6 +4,7 @@ import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Numerics } from '../plan/types.ts';
+import type { Provider } from './stage-api.ts';
 
 /** Raised when the engine computes something differently; results made before are then made again. */
 export const NUMERICS_VERSION = '2';
@@ -23,6 +24,11 @@ export function currentNumerics(devices: readonly string[], threads?: number, pr
     provider,
     threads: threads ?? Math.max(1, Math.floor(availableParallelism() / parts)),
   };
+}
+
+/** Kind of device that stages compute on. */
+export function providerOf({ provider }: Pick<Numerics, 'provider'>): Provider {
+  return provider.split(' ')[0] as Provider;
 }
 
 /** Version of an installed package, also of one that does not let its package.json be imported. */

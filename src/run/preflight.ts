@@ -8,6 +8,7 @@ import type { Artifact } from '../artifacts/types.ts';
 import { Fr1Error } from '../errors/fr1-error.ts';
 import type { Numerics, Plan, PlannedStage } from '../plan/types.ts';
 import { forecastRun, type StageForecast } from './forecast.ts';
+import { providerOf } from './numerics.ts';
 import { placeInputError } from './place-input-error.ts';
 import { optionsWithArtifacts } from './resolve-stage.ts';
 import { Slots } from './slots.ts';
@@ -83,7 +84,7 @@ async function checkStage(
   stage: PlannedStage,
   forecast: StageForecast,
   outputs: ReadonlyMap<string, ReadonlyMap<string, Artifact>>,
-  { signal, onProgress }: PreflightOptions,
+  { numerics, signal, onProgress }: PreflightOptions,
   needsDisk: (bytes: number) => void,
 ): Promise<StageFindings> {
   const artifacts = new Map<string, Artifact | null>();
@@ -108,6 +109,7 @@ async function checkStage(
   const context: CheckContext = {
     name: stage.name,
     options: optionsWithArtifacts(stage.options, artifacts) as Checkable<Record<string, unknown>>,
+    provider: providerOf(numerics),
     signal,
     progress: (progress) => onProgress?.(stage.name, progress),
     problem,

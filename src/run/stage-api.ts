@@ -82,6 +82,8 @@ export type Checkable<T> = T extends Artifact
 export interface CheckContext<Options = Record<string, unknown>> {
   readonly name: string;
   readonly options: Checkable<Options>;
+  /** Kind of device that stages will compute on. */
+  readonly provider: Provider;
   readonly signal: AbortSignal;
   progress(progress: Progress): void;
   /** Reports a problem of the input, most often a Fr1Error, and goes on. */

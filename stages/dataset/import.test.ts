@@ -34,6 +34,7 @@ async function found(options: Partial<DatasetOptions>): Promise<string[]> {
   await datasetStage.check!({
     name: 'data',
     options: context.options,
+    provider: 'cpu',
     signal: context.signal,
     progress: () => undefined,
     problem: (error) => messages.push(error.message),

@@ -340,6 +340,7 @@ describe('datasetStage.check', () => {
         ...{ source: 'image-folder', missingImages: 'fail', damagedImages: 'fail', root: files(photos) },
         ...options,
       },
+      provider: 'cpu',
       signal: new AbortController().signal,
       progress: () => undefined,
       problem: (error) => problems.push(error),

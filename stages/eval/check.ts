@@ -58,7 +58,10 @@ export async function checkEval(context: CheckContext<EvalOptions>): Promise<voi
   const options = context.options as EvalOptions;
   const settings = withPixelBudget(checked.processor.images, pixels);
   const planned = plannedModel(model.path, null);
-  const size = { batchSize: options.batchSize ?? defaultBatchSize('cpu'), maxNewTokens: options.maxNewTokens };
+  const size = {
+    batchSize: options.batchSize ?? defaultBatchSize(context.provider),
+    maxNewTokens: options.maxNewTokens,
+  };
   const plan = await answeringPlan(planned, asked, size, checked.processor, settings);
   checkMemory(context, 'this evaluation', plan, EVAL_KNOBS);
 }

@@ -258,6 +258,7 @@ describe('check of given answers', () => {
     await stage.check!({
       name: 'eval',
       options: context.options,
+      provider: 'cpu',
       signal: context.signal,
       progress: () => undefined,
       problem: (error) => problems.push(error),

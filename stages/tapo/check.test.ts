@@ -25,6 +25,7 @@ async function check(options: Partial<TapoOptions>, labels: readonly (readonly [
   await tapoStage.check!({
     name: 'tapo',
     options: { ...context.options, model: null },
+    provider: 'cpu',
     signal: context.signal,
     progress: () => undefined,
     problem: (error) => problems.push(error.message),

@@ -173,6 +173,7 @@ describe('triplets', () => {
       tripletsStage.check!({
         name: 'triplets',
         options: { data: fakeArtifact('image-data', folder), negative: 'hierarchy', sizes: 'as-is', closedShare: 0 },
+        provider: 'cpu',
         signal: new AbortController().signal,
         progress: () => undefined,
         problem: () => undefined,
