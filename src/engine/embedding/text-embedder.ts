@@ -1,4 +1,5 @@
 /** Unit vectors of texts by a model of transformers.js: SigLIP's or CLIP's text tower, or any model for feature extraction. */
+import { tokeniseTexts } from './tokenise-texts.ts';
 import { chosenModel, type ModelChoice, normalised, type Tensor, unitRows, unloadable } from './transformers-model.ts';
 
 export interface TextEmbedder extends AsyncDisposable {
@@ -32,11 +33,7 @@ export async function openTextEmbedder(choice: ModelChoice, threads?: number): P
     return {
       name: record,
       async embed(texts) {
-        const padding =
-          kind === 'siglip'
-            ? ({ padding: 'max_length', max_length: SIGLIP_TOKENS } as const)
-            : ({ padding: true } as const);
-        const inputs = tokenizer([...texts], { ...padding, truncation: true }) as Record<string, Tensor>;
+        const inputs = tokeniseTexts(tokenizer, texts, kind === 'siglip' ? SIGLIP_TOKENS : undefined);
         const fed = kind === 'siglip' ? { input_ids: inputs['input_ids']! } : inputs;
         const outputs = (await model(fed)) as Record<string, Tensor>;
         const pooled = outputs['text_embeds'] ?? outputs['pooler_output'];
