@@ -74,7 +74,7 @@ export function defineEvalStage(openModel: OpenModel): StageDefinition<EvalOptio
   return defineStage<EvalOptions>({
     kind: 'eval',
     summary: 'Answers test questions with a model and scores closed- and open-world accuracy.',
-    version: 4,
+    version: 5,
     schema: loadStageSchema(import.meta.url),
     outputs: {
       predictions: { type: 'predictions', description: 'Every answer with its score.' },
