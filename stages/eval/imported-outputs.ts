@@ -5,6 +5,7 @@ import { isRecord, isStrings } from '../../src/artifacts/json-lines.ts';
 import { readPredictions } from '../../src/artifacts/predictions.ts';
 import { readText } from '../../src/artifacts/read-text.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
+import { lower } from '../../src/methods/python-text.ts';
 import type { Artifact } from '../../src/run/stage-api.ts';
 import type { FinishedOutput } from './finished-output.ts';
 import { type Mode, readFineR1List, splitOfList, type TestItem, type TestSet } from './items.ts';
@@ -128,7 +129,7 @@ interface Result {
 
 function outputOf(item: TestItem, { file, results }: ResultsOfFile, index: number): FinishedOutput {
   const result = results[index]!;
-  if (result.label !== item.row.label) {
+  if (comparable(result.label) !== comparable(item.row.label)) {
     throw new Fr1Error(
       'PREDICTIONS_DIFFER',
       `${file}: result ${index} is about "${result.label}", the test item "${item.row.id}" about "${item.row.label}"`,
@@ -138,11 +139,28 @@ function outputOf(item: TestItem, { file, results }: ResultsOfFile, index: numbe
   return { output: result.output, finishReason: 'stop' };
 }
 
+/** A label as the released evaluation compares it, in which form a result may hold it. */
+function comparable(label: string): string {
+  return lower(label).replaceAll('_', ' ');
+}
+
+/** Numbers that are none, as Python's json writes them; texts are matched as a whole and stay. */
+const PYTHON_NUMBERS = /"(?:[^"\\]|\\.)*"|-?\bInfinity\b|\bNaN\b/g;
+
+/** JSON as Python writes and reads it, where a mean of nothing may stand as NaN. */
+function parsePythonJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return JSON.parse(text.replace(PYTHON_NUMBERS, (found) => (found.startsWith('"') ? found : 'null')));
+  }
+}
+
 async function readResults(file: string): Promise<Result[]> {
   const text = await readText(file);
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parsePythonJson(text);
   } catch (cause) {
     throw new Fr1Error('DATA_UNREADABLE', `${file} is not JSON: ${(cause as Error).message}`, { cause });
   }

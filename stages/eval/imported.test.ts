@@ -122,6 +122,34 @@ describe('eval of given answers', () => {
     });
   });
 
+  it('reads results as Python writes them, with NaN among their scores and labels in lower case', async () => {
+    const cases = CASES.filter(({ mode }) => mode === 'closed').slice(0, 3);
+    const { outputs, lists, results } = await referenceFolders(cases);
+    rmSync(path.join(results, 'Fine-R1-3B_pet_unseen_open.json'));
+    const expected = (await score({ outputs, lists })).rows;
+    const file = path.join(results, 'Fine-R1-3B_bird_seen_closed.json');
+    const { results: rows } = JSON.parse(readFileSync(file, 'utf8')) as { results: Record<string, string>[] };
+    const changed = rows.map((row) => ({
+      ...row,
+      ground_truth: row['ground_truth']!.toLowerCase(),
+      model_output: `${row['model_output']}`,
+      semantic_score: 0,
+      note: 'a "NaN", or \\',
+    }));
+    writeFileSync(
+      file,
+      JSON.stringify({ accuracy: 0, results: changed })
+        .replace('"accuracy":0', '"accuracy":NaN')
+        .replaceAll('"semantic_score":0', '"semantic_score":-Infinity'),
+    );
+    expect((await score({ outputs, lists })).rows).toEqual(expected);
+    writeFileSync(file, '{"accuracy": NaN, "results": [');
+    await expect(score({ outputs, lists })).rejects.toMatchObject({
+      code: 'DATA_UNREADABLE',
+      message: expect.stringContaining('is not JSON'),
+    });
+  });
+
   const closedCases = CASES.filter(({ mode, options }) => mode === 'closed' && options && new Set(options).size > 2);
   const closedFolders = async () => {
     const folders = await referenceFolders(closedCases);
