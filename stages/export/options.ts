@@ -18,7 +18,7 @@ export interface ExportOptions {
    */
   merge: boolean;
   /**
-   * Element type of the written weights, without merge of those of the adapter; by default that of the model's, float32 where it has several.
+   * Element type of the written weights; by default that of the model's, float32 where it has several. Without merge that of the adapter; by default float32.
    */
   dtype?: 'float32' | 'bfloat16' | 'float16';
   /**

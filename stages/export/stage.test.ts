@@ -98,6 +98,14 @@ describe('export', () => {
     expect(weights(merged).equals(weights(await exported({ adapter })))).toBe(true);
   });
 
+  it('refuses a second adapter for a model that has one', async () => {
+    const joined = fakeArtifact('checkpoint', await exported({ adapter, merge: false }));
+    await expect(exported({ model: joined, adapter })).rejects.toMatchObject({
+      code: 'ADAPTER_UNREADABLE',
+      message: expect.stringContaining('has an adapter already'),
+    });
+  });
+
   it('says that there is no adapter to keep', async () => {
     await expect(exported({ merge: false })).rejects.toMatchObject({ code: 'ADAPTER_UNREADABLE' });
   });

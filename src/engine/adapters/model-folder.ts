@@ -29,6 +29,11 @@ export interface ModelFolder {
 export function openModelFolder(dir: string, adapterDir?: string): ModelFolder {
   const folder = resolve(dir);
   if (adapterDir !== undefined) {
+    if (existsSync(join(folder, ADAPTER_CONFIG))) {
+      throw new Fr1Error('ADAPTER_UNREADABLE', `${folder} has an adapter already, so it takes no other`, {
+        hint: 'merge its own first with a stage `uses: export`, or name its base',
+      });
+    }
     const base = openCheckpoint(folder);
     return { base, adapter: readAdapter(resolve(adapterDir), base.parameters) };
   }
