@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fixture } from '../../../test/helpers/fixtures.ts';
 import { bareSource } from '../../../test/helpers/session-source.ts';
 import { temporaryFolder } from '../../../test/helpers/temporary-folder.ts';
+
 import type { Fr1Error } from '../../errors/fr1-error.ts';
 import { PLAIN_SAMPLING } from '../generate/plain-sampling.ts';
 import type { SamplingOptions } from '../generate/types.ts';
@@ -19,7 +20,7 @@ import { openRuntime } from '../session/open-runtime.ts';
 import type { Runtime } from '../session/runtime.ts';
 import { float32 } from '../tensor.ts';
 import { openCheckpoint } from '../weights/checkpoint.ts';
-import { openSafetensors } from '../weights/safetensors.ts';
+import { openSafetensors, writeSafetensors } from '../weights/safetensors.ts';
 import { type Adapter, startAdapter } from './lora.ts';
 import { openModelFolder, saveAdapted } from './model-folder.ts';
 import { readAdapter, writeAdapter } from './peft.ts';
@@ -221,6 +222,21 @@ describe('PEFT format', () => {
     writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), ...change }));
     expect(() => readAdapter(dir, base.parameters)).toThrow(expect.objectContaining({ code }) as Fr1Error);
     expect(() => readAdapter(dir, base.parameters)).toThrow(message);
+  });
+
+  it.each([
+    'base_model.model.lm_head.lora_A.weight',
+    'base_model.model.model.visual.patch_embed.proj.lora_B.weight',
+    'base_model.model.model.language_model.embed_tokens.lora_embedding_A',
+    'base_model.model.lm_head.base_layer.weight',
+  ])('refuses %s, of a layer that gets no adapter here', async (name) => {
+    const dir = await temporaryFolder();
+    cpSync(ADAPTER, dir, { recursive: true });
+    const tensor = float32([2, 2]);
+    await writeSafetensors(join(dir, 'adapter_model.safetensors'), [{ name, shape: [2, 2], load: () => tensor }]);
+    expect(() => readAdapter(dir, base.parameters)).toThrow(
+      expect.objectContaining({ code: 'ADAPTER_UNREADABLE', hint: expect.stringContaining('merge_and_unload') }),
+    );
   });
 
   it('tells where in adapter_config.json the setting stands that it refuses', async () => {

@@ -90,6 +90,10 @@ const PLAIN_LORA: Readonly<Record<string, readonly unknown[]>> = {
   monteclora_config: [],
 };
 
+const LAYERS_WITHOUT_ADAPTERS = /^(?:lm_head|model\.embed_tokens|visual\.patch_embed\.proj)$/;
+
+const MERGE_WITH_PEFT = 'merge the adapter with PEFT (merge_and_unload) and use the merged model';
+
 /** Starts that take something out of the base; what is left of the base is not saved with the adapter. */
 const STARTS_THAT_CHANGE_THE_BASE = /^(?:pissa|corda|olora|loftq|lora_ga)/i;
 
@@ -110,7 +114,7 @@ function refuseOtherKinds(config: Readonly<Record<string, unknown>>, path: strin
       `${path}: ${key} is ${JSON.stringify(value)}; only plain LoRA is computed`,
       {
         at: keyPosition(path, key),
-        hint: 'merge the adapter with PEFT (merge_and_unload) and use the merged model',
+        hint: MERGE_WITH_PEFT,
       },
     );
   }
@@ -132,13 +136,15 @@ function storedMatrices(file: SafetensorsFile): Map<string, string> {
   const stored = new Map<string, string>();
   for (const key of file.names) {
     const [, module, which] = /^(?:base_model\.model\.)?(.+)\.(lora_[AB])(?:\.default)?\.weight$/.exec(key) ?? [];
-    if (module === undefined) {
+    const name = module === undefined ? undefined : canonicalName(module);
+    if (name === undefined || LAYERS_WITHOUT_ADAPTERS.test(name)) {
       throw new Fr1Error(
         'ADAPTER_UNREADABLE',
-        `${file.path}: "${key}" is no matrix of a LoRA adapter of linear layers`,
+        `${file.path}: "${key}" is no matrix of an adapter that fr1 computes: of linear layers in blocks and mergers, without the output head`,
+        { hint: MERGE_WITH_PEFT },
       );
     }
-    stored.set(`${canonicalName(module)}.${which}.weight`, key);
+    stored.set(`${name}.${which}.weight`, key);
   }
   return stored;
 }
