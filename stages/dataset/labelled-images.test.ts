@@ -54,6 +54,16 @@ async function make(options: Partial<DatasetOptions> = {}, seed = 1, lease?: Lea
 }
 
 describe('dataset of labelled images', () => {
+  it('tells of classes that no score tells apart', async () => {
+    const options = { seenFraction: 1, testImages: 0 } as const;
+    expect((await make(options)).warnings).toEqual([]);
+    for (let i = 0; i < 5; i++) await writeImage(path.join(photos, 'sea_gull', `${i}.jpg`), `other ${i}`);
+    expect((await make(options)).warnings).toEqual([
+      'the classes "sea_gull" and "Sea Gull" have one name by the rules of scoring; `labelStyle: title` makes them one',
+    ]);
+    expect((await make({ ...options, labelStyle: 'title' })).warnings).toEqual([]);
+  });
+
   it('splits 60 % of the classes off as seen, draws shots and keeps a fifth for tests', async () => {
     const { metrics, sft, rl, seen, unseen, info } = await make();
     expect(metrics).toEqual({

@@ -17,6 +17,7 @@ import type { SourceClass, SourceData, SourceImage } from '../../src/datasets/so
 import { type ClassSplit, listedSplit, randomSplit } from '../../src/datasets/split-classes.ts';
 import { RandomStream } from '../../src/engine/random.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
+import { lower } from '../../src/methods/python-text.ts';
 import type { StageContext } from '../../src/run/stage-api.ts';
 import type { Counts } from './counts.ts';
 import { placeImages } from './image-places.ts';
@@ -61,6 +62,12 @@ export async function planFromImages(context: Planning): Promise<LabelledPlan> {
   const settings = settingsOf(context);
   const { source, listed, missing } = await readAndLocate(context, settings);
   const split = await splitClasses(source, listed, settings);
+  const alike = namesAlike([...split.seen, ...split.unseen]);
+  if (alike !== null) {
+    context.warn(
+      `the classes "${alike.join('" and "')}" have one name by the rules of scoring; \`labelStyle: title\` makes them one`,
+    );
+  }
   const { seed, testImages: limit } = settings;
   const images =
     limit === 0 ? allTraining(source.images) : withTests(source.images, context.options.testFraction, seed);
@@ -69,6 +76,18 @@ export async function planFromImages(context: Planning): Promise<LabelledPlan> {
     unseen: testImages(images, split.unseen, limit, seed),
   };
   return { settings, source, split, images, tests, missing };
+}
+
+/** The first two classes that no score tells apart, which ignores case and takes `_` for a blank; null where there are none. */
+function namesAlike(labels: readonly string[]): readonly [string, string] | null {
+  const known = new Map<string, string>();
+  for (const label of labels) {
+    const name = lower(label).replaceAll('_', ' ');
+    const other = known.get(name);
+    if (other !== undefined) return [other, label];
+    known.set(name, label);
+  }
+  return null;
 }
 
 /** Fills every output but `chats` and `triplets`. */
