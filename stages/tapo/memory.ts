@@ -69,6 +69,7 @@ export async function tapoPlan(
     microBatchTokens: options.microBatchTokens,
     generationBatch: options.generationBatch,
     hiddenSize: config.text.hiddenSize,
+    heads: config.text.numAttentionHeads,
   });
   return {
     config,

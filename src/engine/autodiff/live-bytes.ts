@@ -1,14 +1,12 @@
 /**
  * How much memory running a graph takes beyond its feeds and its outputs, whose memory is the caller's: the largest sum of
  * values that are alive at the same time. A model of what onnxruntime does on the CPU: weights that are widened are widened
- * first of all, reshaped values are their source, and elementwise operators write over an input of their size that nobody
- * reads after them.
+ * first of all, and reshaped values are their source. Elementwise operators could write over their inputs, but do so only where
+ * onnxruntime knows that shapes are alike, and behind a Reshape, or with sizes such as `B*T`, it knows none.
  */
 import { BYTES_PER_ELEMENT } from '../tensor.ts';
 import { evaluateDim } from './dim.ts';
 import type { Graph, Node, Value } from './graph.ts';
-
-const IN_PLACE = new Set(['Add', 'Sub', 'Mul', 'Div', 'Neg', 'Softmax', 'Sigmoid', 'Exp', 'Sqrt', 'Clip', 'Tanh']);
 
 export type Outputs = Readonly<Record<string, Value>>;
 
@@ -31,18 +29,9 @@ export function peakLiveBytes(graph: Graph, outputs: Outputs, sizes: ReadonlyMap
   let now = 0;
   let peak = 0;
   nodes.forEach((node, at) => {
-    let reusable = IN_PLACE.has(node.operator.type)
-      ? [...new Set(node.inputs.map(rootOf))].filter((input) => alive.has(input) && lastUse.get(input) === at)
-      : [];
     for (const output of node.outputs) {
       if (memory.has(output)) continue;
       const bytes = bytesOf(output);
-      const reused = bytes === 0 ? undefined : reusable.find((input) => alive.get(input) === bytes);
-      if (reused) {
-        reusable = reusable.filter((input) => input !== reused);
-        now -= bytes;
-        alive.delete(reused);
-      }
       alive.set(output, bytes);
       now += bytes;
     }
@@ -57,9 +46,11 @@ export function peakLiveBytes(graph: Graph, outputs: Outputs, sizes: ReadonlyMap
 }
 
 /** What the kernels of one node hold between them. */
-function bytesInside({ operator, inputs }: Node, sizes: ReadonlyMap<string, number>): number {
+function bytesInside({ operator, inputs, outputs }: Node, sizes: ReadonlyMap<string, number>): number {
   // A row of zeros is put behind the data first.
   if (operator.type === 'GatherRows') return valueBytes(inputs[0]!, sizes);
+  // A hash, and what is kept as 0 and 1.
+  if (operator.type === 'DropoutMask') return valueBytes(outputs[0]!, sizes);
   return 0;
 }
 

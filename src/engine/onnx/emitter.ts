@@ -246,7 +246,7 @@ export function emitModel(
     ],
     graph: {
       name,
-      node: emitter.nodes,
+      node: leavesLastFirst(emitter.nodes),
       initializer: [...emitter.initializers, ...external],
       input: [
         ...feeds.map((feed) => valueInfo(feed.name, feed.dtype, feed.shape)),
@@ -256,6 +256,17 @@ export function emitModel(
     },
   });
   return { bytes, feeds, shapeInputs, outputs };
+}
+
+/**
+ * Nodes that no other reads come last, the last of them first. onnxruntime begins with what its last leaf needs and goes on to the
+ * one before: in the order of the graph it would compute the whole way back for the gradient of the first layer, and only then,
+ * with all their operands still held, those of the other layers.
+ */
+function leavesLastFirst(nodes: readonly NodeProto[]): NodeProto[] {
+  const read = new Set(nodes.flatMap(({ input }) => input));
+  const isLeaf = ({ output }: NodeProto) => !output.some((name) => read.has(name));
+  return [...nodes.filter((node) => !isLeaf(node)), ...nodes.filter(isLeaf).reverse()];
 }
 
 function valueInfo(name: string, dtype: HostTensor['dtype'], shape: Shape) {

@@ -14,6 +14,7 @@ const size: TapoSize = {
   microBatchTokens: 1000,
   generationBatch: 64,
   hiddenSize: 64,
+  heads: 4,
 };
 
 describe('tapoBatches()', () => {
@@ -28,18 +29,19 @@ describe('tapoBatches()', () => {
   });
 
   it('trains on rows of one prompt and its answers, as many as go into a micro-batch', () => {
-    // 99 tokens of the prompt and four answers make 179; five such rows make 895 tokens.
+    // 99 tokens of the prompt and four whole answers make 179, of which five go into a micro-batch; with answers of 15 tokens
+    // rows have 159, and six such rows make more.
     const { training } = tapoBatches(size);
     expect(training).toEqual({
-      rows: 5,
-      tokens: 179,
-      targets: 5 * 80,
-      images: Array.from({ length: 5 }, () => [1, 8, 8]),
+      rows: 6,
+      tokens: 159,
+      targets: 6 * 60,
+      images: Array.from({ length: 6 }, () => [1, 8, 8]),
       accumulates: true,
     });
-    // Eight answers on the negative image.
+    // Eight answers of 18 tokens on the negative image.
     const { logProbs } = tapoBatches({ ...size, updatesPerStep: 1 });
-    expect(logProbs).toMatchObject({ rows: 3, tokens: 259, targets: 3 * 160 });
+    expect(logProbs).toMatchObject({ rows: 4, tokens: 243, targets: 4 * 144 });
   });
 
   it('reads nothing where no log-probabilities are asked for', () => {

@@ -25,6 +25,8 @@ export interface TapoSize {
   readonly generationBatch: number;
   /** C */
   readonly hiddenSize: number;
+  /** H */
+  readonly heads: number;
 }
 
 export function tapoBatches(size: TapoSize): Pick<MemoryPlan, 'training' | 'logProbs' | 'generation'> {
@@ -53,12 +55,31 @@ export function tapoBatches(size: TapoSize): Pick<MemoryPlan, 'training' | 'logP
   };
 }
 
-/** The largest micro-batch of so many prompts with so many answers each. */
-function largestBatch(
-  { prompt, answerTokens, microBatchTokens, hiddenSize }: TapoSize,
-  prompts: number,
-  answers: number,
-): BatchSize & { readonly accumulates: boolean } {
+type MicroBatch = BatchSize & { readonly accumulates: boolean };
+
+/** In how many steps lengths of answers are tried. */
+const LENGTHS = 8;
+/** Numbers kept for a token in a layer, in widths of the layer, beside those of its pairs with other tokens. */
+const WIDTHS_PER_TOKEN = 24;
+
+/**
+ * The largest micro-batch of so many prompts with so many answers each. More of the answers fit into a row when they are shorter
+ * than the limit, so that rows, and with them attention, may be larger.
+ */
+function largestBatch(size: TapoSize, prompts: number, answers: number): MicroBatch {
+  const lengths = Array.from({ length: LENGTHS }, (_, i) => Math.ceil((size.answerTokens * (i + 1)) / LENGTHS));
+  return lengths
+    .map((answerTokens) => largestOfLength({ ...size, answerTokens }, prompts, answers))
+    .reduce((a, b) => (weightOf(b, size) > weightOf(a, size) ? b : a));
+}
+
+/** What a batch takes in a layer, up to a factor. */
+function weightOf({ rows, tokens }: BatchSize, { heads, hiddenSize }: TapoSize): number {
+  return rows * tokens * (heads * tokens + WIDTHS_PER_TOKEN * hiddenSize);
+}
+
+function largestOfLength(size: TapoSize, prompts: number, answers: number): MicroBatch {
+  const { prompt, answerTokens, microBatchTokens, hiddenSize } = size;
   const rows = Array.from({ length: prompts }, () =>
     packRows(
       { inputIds: { length: prompt.tokens } },
@@ -76,6 +97,5 @@ function largestBatch(
       images: Array.from({ length: shown }, () => prompt.images).flat(),
     };
   });
-  const largest = sizes.reduce((a, b) => (b.rows * b.tokens > a.rows * a.tokens ? b : a));
-  return { ...largest, accumulates: parts.length > 1 };
+  return { ...sizes.reduce((a, b) => (weightOf(b, size) > weightOf(a, size) ? b : a)), accumulates: parts.length > 1 };
 }

@@ -22,7 +22,7 @@ export function segmentBytes(
   direction: 'forward' | 'back',
   sizes: ReadonlyMap<string, number>,
 ): number {
-  const { graph, values, trained } = build(weights, segment);
+  const { graph, values, trained } = build(weights, segment, direction === 'back');
   if (direction === 'forward') return peakLiveBytes(graph, values.outputs, sizes);
   const seeds = new Map(
     Object.entries(values.outputs).map(
@@ -35,14 +35,15 @@ export function segmentBytes(
   return peakLiveBytes(graph, outputs, sizes);
 }
 
-function build(weights: WeightFacts, segment: Segment) {
+function build(weights: WeightFacts, segment: Segment, hasDropout = false) {
   const { layer } = segment;
   const fed = (name: string) =>
     layer && name.startsWith(layer.built) ? layer.fed + name.slice(layer.built.length) : name;
-  const graph = new ModelGraph({
-    dtypeOf: (name) => weights.dtypeOf(fed(name)),
-    adapterOf: (module) => weights.adapterOf(fed(module)),
-  });
+  const layout = {
+    dtypeOf: (name: string) => weights.dtypeOf(fed(name)),
+    adapterOf: (module: string) => weights.adapterOf(fed(module)),
+  };
+  const graph = new ModelGraph(layout, { hasDropout });
   const values = segment.build(graph);
   const names = new Set(weights.trained.parameters.map(({ name }) => name));
   const trained = graph.inputs.filter(({ source, name }) => source.kind === 'parameter' && names.has(fed(name)));
