@@ -59,7 +59,7 @@ describe('dataset of labelled images', () => {
     expect((await make(options)).warnings).toEqual([]);
     for (let i = 0; i < 5; i++) await writeImage(path.join(photos, 'sea_gull', `${i}.jpg`), `other ${i}`);
     expect((await make(options)).warnings).toEqual([
-      'the classes "sea_gull" and "Sea Gull" have one name by the rules of scoring; `labelStyle: title` makes them one',
+      'the classes "Sea Gull" and "sea gull" have one name by the rules of scoring; `labelStyle: title` makes them one',
     ]);
     expect((await make({ ...options, labelStyle: 'title' })).warnings).toEqual([]);
   });
