@@ -3,7 +3,7 @@
  * checks every feed before the runtime sees it.
  */
 import { Fr1Error } from '../errors/fr1-error.ts';
-import { evaluateDim, formatShape, solveDim } from './autodiff/dim.ts';
+import { evaluateDim, formatShape, solveSizes } from './autodiff/dim.ts';
 import type { Graph, Value } from './autodiff/graph.ts';
 import { type EmittedModel, type ExternalWeight, emitModel, resolveShape } from './onnx/emitter.ts';
 import { cudaPrecision } from './session/precision.ts';
@@ -140,7 +140,6 @@ export class Program {
   }
 
   #sizes(feeds: Feeds): Map<string, number> {
-    const sizes = new Map<string, number>();
     const mismatch = (value: Value, why: string) =>
       new Fr1Error('SHAPE_MISMATCH', `feed ${value.name} ${formatShape(value.shape)}: ${why}`);
     const given = this.feeds.filter((value) => {
@@ -155,15 +154,7 @@ export class Program {
       if (feed.shape.length !== value.rank) throw mismatch(value, `got rank ${feed.shape.length}`);
       return true;
     });
-    for (let found = -1; found !== sizes.size; ) {
-      found = sizes.size;
-      for (const value of given) {
-        value.shape.forEach((dim, axis) => {
-          const solved = solveDim(dim, feeds[value.name]!.shape[axis]!, sizes);
-          if (solved) sizes.set(...solved);
-        });
-      }
-    }
+    const sizes = solveSizes(given.map(({ name, shape }) => [shape, feeds[name]!.shape]));
     for (const value of given) {
       const feed = feeds[value.name]!;
       value.shape.forEach((dim, axis) => {

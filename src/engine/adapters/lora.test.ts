@@ -127,12 +127,13 @@ describe('a model with an adapter', () => {
   });
 });
 
-describe('dropout', () => {
+describe.each(['whole', 'layered'] as const)('dropout of a model that runs %s', (execution) => {
   const parts = () => {
     const model = new TrainingModel(
       bareSource(runtime),
       config,
-      adaptedWeights(base, randomAdapter('all-linear', 0.4)),
+      adaptedWeights(base, randomAdapter('all-linear', 0.4), execution),
+      execution,
     );
     const { batch, inputs } = batchOf();
     const run = async (noise?: readonly (number | string)[]) => {

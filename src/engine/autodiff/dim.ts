@@ -96,6 +96,23 @@ export function solveDim(dim: Dim, value: number, sizes: ReadonlyMap<string, num
   return unknown.length === 1 ? [unknown[0]!, value / coefficient] : null;
 }
 
+/** The named sizes that shapes tell, each given with the numbers that it stands for. */
+export function solveSizes(
+  shapes: readonly (readonly [shape: Shape, sizes: readonly number[]])[],
+): Map<string, number> {
+  const sizes = new Map<string, number>();
+  for (let found = -1; found !== sizes.size; ) {
+    found = sizes.size;
+    for (const [shape, numbers] of shapes) {
+      shape.forEach((dim, axis) => {
+        const solved = solveDim(dim, numbers[axis]!, sizes);
+        if (solved) sizes.set(...solved);
+      });
+    }
+  }
+  return sizes;
+}
+
 export function isSymbol(dim: Dim): dim is string {
   return typeof dim === 'string' && !/[*+]/.test(dim);
 }

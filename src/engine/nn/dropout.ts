@@ -2,6 +2,7 @@
  * Dropout whose noise is a function of keys: the graph hashes random keys of the rows, which are fed, with keys of the
  * layer's columns, which are constants. So a step that is repeated drops the same elements, and no mask is fed.
  */
+import { evaluateDim, solveSizes } from '../autodiff/dim.ts';
 import type { Value } from '../autodiff/graph.ts';
 import { DropoutMask } from '../ops/dropout-mask.ts';
 import { Mul } from '../ops/mul.ts';
@@ -39,10 +40,12 @@ export function dropoutFeeds(
   noise: readonly (number | string)[],
 ): Record<string, HostTensor> {
   const feeds: Record<string, HostTensor> = {};
-  for (const { name, shape } of wanted) {
-    if (!name.startsWith(SCALE) && !name.startsWith(SHIFT)) continue;
-    const sibling = wanted.find((value) => value.dim(0) === shape[0] && given[value.name] !== undefined)!;
-    const count = given[sibling.name]!.shape[0]!;
+  const keys = wanted.filter(({ name }) => name.startsWith(SCALE) || name.startsWith(SHIFT));
+  if (keys.length === 0) return feeds;
+  const told = wanted.flatMap(({ name, shape }) => (given[name] ? [[shape, given[name].shape] as const] : []));
+  const sizes = solveSizes(told);
+  for (const { name, shape } of keys) {
+    const count = evaluateDim(shape[0]!, sizes);
     const stream = new RandomStream(...noise, name);
     feeds[name] = int32(
       [count, 1],
