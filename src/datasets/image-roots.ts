@@ -33,6 +33,20 @@ export function isThere(content: ImageContent): boolean {
   return content.kind === 'bytes' || existsSync(content.path);
 }
 
+/**
+ * The content with the file that is there where the listed one is not: with its ending in other case (`.JPG`), or one folder of
+ * the same name further down, as some copies unpack (`cars_train/cars_train`). Unchanged where neither is.
+ */
+export function asUnpacked(content: ImageContent): ImageContent {
+  if (isThere(content) || content.kind === 'bytes') return content;
+  const { dir, name, ext } = path.parse(content.path);
+  const folders = [dir, path.join(dir, path.basename(dir))];
+  const endings = [ext, ext.toUpperCase(), ext.toLowerCase()];
+  const files = folders.flatMap((folder) => endings.map((ending) => path.join(folder, `${name}${ending}`)));
+  const found = files.find((file) => existsSync(file));
+  return found === undefined ? content : { ...content, path: found };
+}
+
 /** The path under which an artifact keeps the image: within `images/`, whatever the list calls it. */
 export function keptName(content: ImageContent): string {
   return ['images', ...partsOf(content.name)].join('/');

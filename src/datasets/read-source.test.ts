@@ -222,6 +222,20 @@ describe('readSource()', () => {
     await expect(read('image-folder', await temporaryFolder())).rejects.toMatchObject({ code: 'DATA_UNREADABLE' });
   });
 
+  it('takes splits from folders further down, and passes over what archives leave behind', async () => {
+    const root = await temporaryFolder();
+    write(root, {
+      'Fotos für Tests/Train/red finch/a b.JPEG': '',
+      'Fotos für Tests/VAL/red finch/c.jpg': '',
+      '__MACOSX/Train/red finch/._a b.JPEG': '',
+      'Thumbs.db': '',
+    });
+    expect(listing(await read('image-folder', root), root)).toEqual([
+      'Fotos für Tests/Train/red finch/a b | red finch | train | Fotos für Tests/Train/red finch/a b.JPEG',
+      'Fotos für Tests/VAL/red finch/c | red finch | test | Fotos für Tests/VAL/red finch/c.jpg',
+    ]);
+  });
+
   it('reads JSON lines whose columns have other names', async () => {
     const root = await temporaryFolder();
     const row = { picture: 'a/x.jpg', species: 'red_finch', split: 'validation', question: 'Which?' };

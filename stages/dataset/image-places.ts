@@ -1,5 +1,5 @@
 /** Finds the image files of listed rows: the options `images` and `missingImages`. */
-import { isThere, relocated, unusedRoots } from '../../src/datasets/image-roots.ts';
+import { asUnpacked, isThere, relocated, unusedRoots } from '../../src/datasets/image-roots.ts';
 import type { SourceImage } from '../../src/datasets/source.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
 import type { StageContext } from '../../src/run/stage-api.ts';
@@ -27,7 +27,7 @@ export function placeImages<Row extends Listed>(
       hint: `the first path is ${rows[0]?.content.name}`,
     });
   }
-  const placed = rows.map((row) => ({ ...row, content: relocated(row.content, roots) }));
+  const placed = rows.map((row) => ({ ...row, content: asUnpacked(relocated(row.content, roots)) }));
   const images = placed.filter(({ content }) => isThere(content));
   const missing = placed.length - images.length;
   if (missing === 0) return { images, missing };

@@ -237,6 +237,19 @@ describe('dataset of labelled images', () => {
     });
   });
 
+  it('finds images whose ending is in other case, or whose folder was unpacked into one of its name', async () => {
+    const lists = await temporaryFolder();
+    const rows = LABELS.map((label) => ({ image: `${label}/9.jpg`, label }));
+    writeFileSync(path.join(lists, 'rows.jsonl'), rows.map((row) => JSON.stringify(row)).join('\r\n'));
+    for (const [i, label] of LABELS.entries()) {
+      const file = i % 2 === 0 ? `${label}/9.JPG` : `${label}/${label}/9.jpg`;
+      await writeImage(path.join(photos, file), label);
+    }
+    const options = { source: 'jsonl', root: files(lists), images: { '.': files(photos) }, seenFraction: 1 } as const;
+    const { sft } = await make({ ...options, testImages: 0, rlShots: 0 });
+    expect(sft.rows.map(({ image }) => image).sort()).toEqual(LABELS.map((label) => `images/${label}/9.jpg`).sort());
+  });
+
   it('names the row of a file that is no image', async () => {
     for (let i = 0; i < 5; i++) writeFileSync(path.join(photos, 'Red Finch', `${i}.jpg`), 'not an image');
     await expect(make()).rejects.toMatchObject({

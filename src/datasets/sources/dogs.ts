@@ -1,4 +1,5 @@
 /** Stanford Dogs-120: train_list.mat, test_list.mat (in lists/ or beside Images/), Images/<nID-name>/<file>. */
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { dogLabel } from '../labels.ts';
 import { MatLists } from '../mat-lists.ts';
@@ -8,7 +9,9 @@ import { findBase } from '../text-lists.ts';
 /** @throws DATA_UNREADABLE, DATA_ROW_INVALID */
 export async function readDogs(root: string, needs: Needs): Promise<SourceData> {
   const lists = findBase(root, needs.test ? 'test_list.mat' : 'train_list.mat', ['lists'], 'Stanford Dogs');
-  const home = path.basename(lists) === 'lists' ? path.dirname(lists) : lists;
+  const above = path.basename(lists) === 'lists' ? path.dirname(lists) : lists;
+  // Some copies have a folder of its own around the images.
+  const home = existsSync(path.join(above, 'images', 'Images')) ? path.join(above, 'images') : above;
   const labels = new Map<number, string>();
   const images: SourceImage[] = [];
   for (const split of ['train', 'test'] as const) {

@@ -1,4 +1,4 @@
-/** A folder per class: <class>/<image>, or train/<class>/<image> and test/<class>/<image>. */
+/** A folder per class: <class>/<image>, or train/<class>/<image> and test/<class>/<image>, also further down. */
 import path from 'node:path';
 import { Fr1Error } from '../../errors/fr1-error.ts';
 import { filesBelow, IMAGE_EXTENSIONS, splitOfName } from '../files-below.ts';
@@ -23,7 +23,11 @@ export function readImageFolder(root: string, { name, superCategory, labelStyle 
   const images = files.map((file): SourceImage => {
     const relative = path.relative(root, file).split(path.sep).join('/');
     const parts = relative.split('/');
-    const split = parts.length > 2 ? splitOfName(parts[0]!) : null;
+    const split =
+      parts
+        .slice(0, -2)
+        .map(splitOfName)
+        .find((each) => each !== null) ?? null;
     const folder = parts.at(-2);
     if (folder === undefined) {
       throw new Fr1Error('DATA_UNREADABLE', `${file} lies in no class folder`, {
