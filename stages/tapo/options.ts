@@ -38,7 +38,7 @@ export interface TapoOptions {
    */
   groupSize?: number;
   /**
-   * Questions of one draw, at most groupsPerStep. By preset: fine-r1-3b 128, fine-r1-7b 64, else at first as many as a step needs and then as many as are likely missing.
+   * Questions of one draw, at most groupsPerStep; a pass over the data ends with its last whole draw. By preset: fine-r1-3b 128, fine-r1-7b 64, else at first as many as a step needs and then as many as are likely missing.
    */
   questionsPerDraw?: number;
   /**
