@@ -72,8 +72,9 @@ export async function runPretrain(context: StageContext<PretrainOptions>): Promi
     saveEvery: options.saveEvery,
     stateDir: state,
     signal,
+    onResume: (steps) => context.log(`continuing after ${steps} of ${totalSteps} updates`),
     onStep: (report) => {
-      loss = Number.isNaN(loss) ? report.loss : 0.95 * loss + 0.05 * report.loss;
+      loss = report.smoothedLoss;
       context.progress({ done: report.step, total: totalSteps, unit: 'updates', note: `loss ${loss.toFixed(3)}` });
       context.metric(report.step, {
         loss: report.loss,

@@ -11,7 +11,7 @@ import type { PretrainOptions } from './options.ts';
 export const pretrainStage = defineStage<PretrainOptions>({
   kind: 'pretrain',
   summary: 'Trains a small vision-language model from random weights on a procedural world.',
-  version: 2,
+  version: 3,
   schema: loadStageSchema(import.meta.url),
   outputs: { model: { type: 'checkpoint', description: 'the trained model with its tokenizer' } },
   metrics: ['loss', ...ATTRIBUTES.map(({ key }) => `${key}_accuracy`)],

@@ -1,5 +1,4 @@
 /** The switches of the method that training reads, as these options set them. */
-import { needsNegative } from '../../src/engine/loss/tapo.ts';
 import { listSwitches, type MethodSwitches, methodSwitches } from '../../src/methods/presets.ts';
 import type { TapoOptions } from './options.ts';
 import { type ResolvedSettings, resolveSettings } from './settings.ts';
@@ -19,14 +18,18 @@ export function usedSwitches(options: TapoOptions): Record<string, string> {
   return {
     ...Object.fromEntries(used.map(({ name, value }) => [name, value])),
     ...(views.positive !== 'none' && { positiveConditioning }),
-    ...((loss.negativeKl || loss.negativeEntropy) && { negativeGradient: String(loss.negativeBranch === 'trained') }),
+    ...(usesNegative(loss) && { negativeGradient: String(loss.negativeBranch === 'trained') }),
   };
 }
 
 /** Whether an image is scored that may differ from the anchor in shape, as those with noise or holes do not. */
 export function scoresOtherImages({ views, positiveConditioning, loss }: Images): boolean {
   const scoresPositive = views.positive === 'same-class' && positiveConditioning === 'own';
-  return scoresPositive || (views.negative === 'other-class' && needsNegative(loss));
+  return scoresPositive || (views.negative === 'other-class' && usesNegative(loss));
+}
+
+function usesNegative({ negativeKl, negativeEntropy }: ResolvedSettings['loss']): boolean {
+  return negativeKl !== undefined || negativeEntropy !== undefined;
 }
 
 export function switchesOf(options: TapoOptions): MethodSwitches {
