@@ -1,6 +1,7 @@
 /** Reads the lists of a dataset and looks for its image files before anything is copied. */
 import { byLabel } from '../../src/datasets/choose-images.ts';
 import { Fr1Error } from '../../src/errors/fr1-error.ts';
+import { checkRows } from '../../src/run/check-rows.ts';
 import type { CheckContext } from '../../src/run/stage-api.ts';
 import { readListedChats } from './chats.ts';
 import { onlyCategory, readEvalItems } from './eval-files.ts';
@@ -24,7 +25,11 @@ export async function checkDataset(context: CheckContext<DatasetOptions>): Promi
       const triplets = await readListedTriplets(root.path, looking.warn);
       const there = new Set(placeImages(looking, imagesOf(triplets)).images.map(({ id }) => id));
       const whole = triplets.filter(({ views }) => Object.values(views).every(({ id }) => there.has(id)));
-      return context.found(`${whole.length} triplets`);
+      const isRight = await checkRows(context, whole, 'triplets', async ({ views }) => {
+        for (const { content } of Object.values(views)) if (content.kind === 'bytes') await content.read();
+      });
+      if (isRight) context.found(`${whole.length} triplets`);
+      return;
     }
     case 'fine-r1-eval': {
       const category = options.superCategory ?? onlyCategory(root.path);

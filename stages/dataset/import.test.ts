@@ -282,6 +282,19 @@ describe('dataset of triplets (easyr1)', () => {
     expect(await stage.run()).toMatchObject({ triplets: 3 });
   });
 
+  // Written by pyarrow 26.0.1: a triplet, one with two anchors, one whose negative is a path alone, one without a positive.
+  it('names rows with another number of images than one in fr1 check too', async () => {
+    const problems = ['row 1: "images" holds 2', 'row 2: "image_aug" holds no bytes', 'row 3: "image_noisy" holds 0'];
+    const odd = { source: 'easyr1', root: files(fixture('parquet', 'stage2-odd')) } as const;
+    expect((await found(odd)).sort()).toEqual(problems.map((problem) => expect.stringContaining(problem)));
+    expect(await found({ ...odd, root: files(fixture('parquet', 'stage2')) })).toEqual(['3 triplets']);
+    using stage = start(odd);
+    await expect(stage.run()).rejects.toMatchObject({
+      code: 'DATA_ROW_INVALID',
+      message: expect.stringContaining(problems[0]!),
+    });
+  });
+
   it('leaves out files that are named after a test, unless one is the root', async () => {
     const root = await temporaryFolder();
     const copy = (name: string) => cpSync(fixture('parquet', 'stage2'), path.join(root, name), { recursive: true });
