@@ -188,6 +188,7 @@ describe('readSource()', () => {
     write(root, { 'annotations/test.txt': '\uFEFFAbyssinian_201\t1\t1\t1\r\nBengal_7 2 1 2\r\n' });
     const data = await read('oxford-iiit-pet', root, { needs: { train: false, test: true } });
     expect(data.images.map(({ label }) => label)).toEqual(['Abyssinian', 'Bengal']);
+    expect(data.images[1]!.at).toMatchObject({ line: 2, lineText: 'Bengal_7 2 1 2' });
   });
 
   it('reads Oxford Flowers-102, training and validation as one', async () => {

@@ -18,7 +18,7 @@ export async function readLines(file: string): Promise<ListLine[]> {
   return (await readText(file)).split('\n').flatMap((line, index): ListLine[] => {
     const trimmed = line.trim();
     if (trimmed === '' || trimmed.startsWith('#')) return [];
-    return [{ text: trimmed, at: { file, line: index + 1, col: 1, lineText: line } }];
+    return [{ text: trimmed, at: { file, line: index + 1, col: 1, lineText: line.replace(/\r$/, '') } }];
   });
 }
 
