@@ -54,11 +54,12 @@ export function precisionOf(id: string): string | undefined {
 /**
  * Memory of a device; undefined for the CPU, whose sessions use host memory.
  *
- * @throws DEVICE_UNAVAILABLE that says what is missing and how to get it
+ * @throws DEVICE_UNAVAILABLE that says what is missing and how to get it, or that the precision asked for is none
  */
 export async function openDeviceMemory(runtime: Runtime, id: string): Promise<DeviceMemory | undefined> {
   const { provider, index } = parseDevice(id);
   if (provider === 'cpu') return undefined;
+  precisionOf(id);
   try {
     return await runtime.deviceMemory(provider, index);
   } catch (error) {

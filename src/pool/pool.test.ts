@@ -103,6 +103,19 @@ describe('SessionPool.open()', () => {
     expect(await failure(pool.lease({ device: id }))).toMatchObject(expected);
   });
 
+  it('names the precisions that there are where FR1_CUDA_PRECISION is none of them', async () => {
+    vi.stubEnv('FR1_CUDA_PRECISION', 'fp8');
+    try {
+      const opening = SessionPool.open({ devices: ['cuda'], openRuntime: async () => new BookRuntime() });
+      await expect(opening).rejects.toMatchObject({
+        message: 'FR1_CUDA_PRECISION is "fp8"',
+        hint: 'use float32, tf32, bfloat16',
+      });
+    } finally {
+      vi.unstubAllEnvs();
+    }
+  });
+
   it.each(['webgpu', 'cuda:1'])('refuses %s where it cannot be used, and closes the runtime', async (id) => {
     const runtime = new BookRuntime();
     expect(await failure(SessionPool.open({ devices: [id], openRuntime: async () => runtime }))).toMatchObject({
