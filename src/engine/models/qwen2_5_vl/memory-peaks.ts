@@ -54,7 +54,7 @@ const ARENA_SHARE_WITH_DROPOUT = 1.25;
 const FLOAT = 4;
 
 /** Arrays of the calls before that V8 lets lie: it begins to collect after 64 MiB, and is done some allocations later. */
-const UNCOLLECTED_BYTES = 128 * 2 ** 20;
+const UNCOLLECTED_BYTES = 96 * 2 ** 20;
 
 /** The most that is done with logits; a repetition penalty adds nothing that lasts. */
 const RULE: ScoreRule = { kind: 'probabilities', hasPenalty: false, hasBans: true, hasTemperature: true };
