@@ -136,7 +136,7 @@ async function bomb(stream: RandomStream): Promise<Uint8Array> {
     case 0:
       return blankPng(side, stream.choice([1, side]), stream.choice([3, 4]));
     case 1:
-      return overstatedJpeg(Math.min(side, 65_535), stream.integer(2) === 1);
+      return overstatedJpeg(Math.min(side, 65_535), stream.integer(4) === 0);
     case 2: {
       const laughs = Array.from({ length: 9 }, (_, i) => `<!ENTITY l${i + 1} "${`&l${i};`.repeat(10)}">`).join('');
       return new TextEncoder().encode(

@@ -172,6 +172,8 @@ type FailOn = 'none' | 'truncated';
 
 async function openImage(bytes: Uint8Array, failOn: FailOn = 'truncated'): Promise<Sharp> {
   const { default: sharp } = await import('sharp');
+  // What libvips keeps for the same bytes again would only lie there: images are decoded once.
+  sharp.cache(false);
   return sharp(bytes, { limitInputPixels: false, failOn, ignoreIcc: true });
 }
 
