@@ -57,14 +57,28 @@ function compareStages(
     ...{ kind, version, code, seed, options, switches },
     inputs: Object.fromEntries(Object.entries(inputs ?? {}).map(([key, digest]) => [key.slice(1), digest])),
   });
+  const values = differences(described(before), described(after));
   const outputs = Object.keys({ ...before.outputs, ...after.outputs });
   return {
     stage,
     where: 'both',
-    values: differences(described(before), described(after)),
+    values: [...values, ...presetDifferences(before.settings, after.settings, values)],
     outputs: outputs.filter((name) => before.outputs[name]?.digest !== after.outputs[name]?.digest),
     metrics: compareMetrics(before.metrics, after.metrics),
   };
+}
+
+/** What differs because of the presets: of an option that differs itself, the setting says nothing more. */
+function presetDifferences(
+  before: StageRecord['settings'],
+  after: StageRecord['settings'],
+  told: readonly ValueDifference[],
+): ValueDifference[] {
+  if (before === undefined || after === undefined) return [];
+  const options = new Set(told.map(({ path }) => path));
+  return differences(before, after, 'settings').filter(
+    ({ path }) => !options.has(path.replace(/^settings/, 'options')),
+  );
 }
 
 function compareMetrics(

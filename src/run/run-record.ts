@@ -34,6 +34,7 @@ export interface StageRecord {
   readonly seed?: number;
   readonly options?: Readonly<Record<string, unknown>>;
   readonly switches?: Readonly<Record<string, string>> | undefined;
+  readonly settings?: Readonly<Record<string, unknown>> | undefined;
   readonly code?: string | undefined;
   /** Content digests by JSON pointer of the option. */
   readonly inputs?: Readonly<Record<string, string>>;

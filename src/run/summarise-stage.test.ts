@@ -12,6 +12,7 @@ function planned(options: Record<string, unknown>, device = true): PlannedStage 
     definition: {
       kind: 'fake',
       version: 1,
+      settings: ({ rate }: { rate?: number }) => ({ rate: rate ?? 5 }),
       deviceDefaults: (provider: Provider) => ({ batchSize: provider === 'cpu' ? 1 : 9 }),
     },
   } as unknown as PlannedStage;
@@ -28,4 +29,9 @@ it.each([
   ['no such default where no device is used', planned({}, false), 'cpu', {}],
 ] as const)('tells %s', (_, stage, provider, options) => {
   expect(summariseStage(stage, provider).options).toEqual(options);
+});
+
+it('tells what preset and options come to', () => {
+  expect(summariseStage(planned({ rate: 2 }), 'cpu').settings).toEqual({ rate: 2 });
+  expect(summariseStage(planned({}), 'cpu').settings).toEqual({ rate: 5 });
 });

@@ -9,6 +9,7 @@ export function summariseStage(stage: PlannedStage, provider: Provider): StageSu
   const { name, definition, seed, options, resources } = stage;
   const defaults = resources.device ? definition.deviceDefaults?.(provider) : undefined;
   const switches = definition.switches?.(options);
+  const settings = definition.settings?.(options);
   const code = definition.origin?.code;
   return {
     name,
@@ -17,6 +18,7 @@ export function summariseStage(stage: PlannedStage, provider: Provider): StageSu
     seed,
     options: asWritten({ ...defaults, ...options }) as Record<string, unknown>,
     ...(switches && { switches }),
+    ...(settings && { settings }),
     ...(code !== undefined && { code }),
   };
 }

@@ -8,6 +8,7 @@ import { type PlannedBatch, trainSupervised } from '../../src/engine/recipes/sup
 import { sourceOfLease } from '../../src/pool/session-source.ts';
 import type { StageContext, StageResult } from '../../src/run/stage-api.ts';
 import { checkAdapter } from '../adapter-check.ts';
+import { imageSizes } from '../image-sizes.ts';
 import { requireStageMemory } from '../memory.ts';
 import { type Example, largestBatch, microBatchesOf, planBatch, readExamples, stepsPerEpoch } from './examples.ts';
 import { SFT_KNOBS } from './memory-knobs.ts';
@@ -110,11 +111,10 @@ export async function runSft(context: StageContext<SftOptions>): Promise<StageRe
 }
 
 function describeSettings(settings: ResolvedSettings): string {
-  const { learningRate, schedule, warmupSteps, weightDecay, maxGradNorm, microBatchSize, minPixels, maxPixels } =
-    settings;
+  const { learningRate, schedule, warmupSteps, weightDecay, maxGradNorm, microBatchSize } = settings;
   return (
     `learning rate ${learningRate} ${schedule} after ${warmupSteps} updates, weight decay ${weightDecay}, gradient norm ${maxGradNorm}; ` +
-    `${microBatchSize} chats at a time, mean per ${settings.lossNormalisation}; images of ${minPixels ?? 'any'} to ${maxPixels ?? 'any'} pixels`
+    `${microBatchSize} chats at a time, mean per ${settings.lossNormalisation}; ${imageSizes(settings)}`
   );
 }
 

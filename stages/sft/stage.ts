@@ -14,6 +14,10 @@ export const sftStage = defineStage<SftOptions>({
   metrics: ['loss', 'finalLoss', 'steps', 'validationLoss'],
   cosmeticOptions: ['saveEvery'],
   switches: (options) => ({ lossNormalisation: resolveSettings(options).lossNormalisation }),
+  settings(options) {
+    const { lossNormalisation: _, ...settings } = resolveSettings(options);
+    return settings;
+  },
   resources: () => ({ device: true }),
   validate,
   async check(context) {

@@ -7,6 +7,7 @@ import { linkImages } from '../../src/artifacts/rows.ts';
 import type { Rollout, TapoReport } from '../../src/engine/recipes/tapo.ts';
 import { rewardHacks } from '../../src/methods/reward.ts';
 import type { StageContext } from '../../src/run/stage-api.ts';
+import { imageSizes } from '../image-sizes.ts';
 import type { Grouping } from './grouping.ts';
 import type { TapoOptions } from './options.ts';
 import type { TripletQuestion } from './questions.ts';
@@ -42,15 +43,14 @@ export function describeRun(
   const through = loss.negativeBranch === 'trained' ? '; the negative image is trained through' : '';
   context.log(`terms beside the policy's: ${terms.join(', ') || 'none'}${through}`);
   const { schedule, warmupSteps, maxGradNorm, topK } = options;
-  const { minPixels, maxPixels, questionsPerDraw } = settings;
+  const { questionsPerDraw } = settings;
   const draw =
     questionsPerDraw === null
       ? 'as many questions a draw as are missing'
       : `${Math.min(groupsPerStep, questionsPerDraw)} questions a draw`;
   context.log(
     `sampling: ${settings.rollouts} answers an image, temperature ${settings.temperature}, top-p ${settings.topP}, top-k ${topK || 'all'}, ` +
-      `${settings.maxNewTokens} tokens; ${draw}; images of ` +
-      `${minPixels ?? 'any'} to ${maxPixels ?? 'any'} pixels`,
+      `${settings.maxNewTokens} tokens; ${draw}; ${imageSizes(settings)}`,
   );
   context.log(
     `updates: ${grouping.updatesPerStep} a step, learning rate ${settings.learningRate} ${schedule} after ${warmupSteps} steps, weight decay ` +

@@ -19,6 +19,7 @@ export const tapoStage = defineStage<TapoOptions>({
   metrics: ['reward', 'accuracy', 'format', 'firstReward', 'keptShare', 'skippedSteps', 'skippedUpdates'],
   cosmeticOptions: ['saveEvery'],
   switches: usedSwitches,
+  settings: (options) => ({ ...resolveSettings(options) }),
   emptyOutputs: ({ sampleGroups }): { samples?: string } =>
     sampleGroups === 0 ? { samples: 'sampleGroups is 0' } : {},
   resources: () => ({ device: true }),
