@@ -1,4 +1,4 @@
-/** What differs between two runs: by stage, the options, inputs, switches, outputs and metrics. Pure. */
+/** What differs between two runs: by stage, the options, what presets make of them, inputs, switches, outputs and metrics. Pure. */
 import type { RunRecord, StageRecord } from './run-record.ts';
 import type { Metric } from './stage-api.ts';
 
@@ -75,10 +75,8 @@ function presetDifferences(
   told: readonly ValueDifference[],
 ): ValueDifference[] {
   if (before === undefined || after === undefined) return [];
-  const options = new Set(told.map(({ path }) => path));
-  return differences(before, after, 'settings').filter(
-    ({ path }) => !options.has(path.replace(/^settings/, 'options')),
-  );
+  const isTold = (path: string) => told.some((option) => path === option.path || path.startsWith(`${option.path}.`));
+  return differences(before, after, 'settings').filter(({ path }) => !isTold(path.replace(/^settings/, 'options')));
 }
 
 function compareMetrics(

@@ -81,7 +81,7 @@ export interface StageSummary {
   readonly options: Readonly<Record<string, unknown>>;
   /** Method switches as they are used, by name; absent where the kind has none. */
   readonly switches?: Readonly<Record<string, string>> | undefined;
-  /** What a preset and the options come to, where the kind has presets. */
+  /** What the options that a preset may fill come to, where the kind has presets. */
   readonly settings?: Readonly<Record<string, unknown>> | undefined;
   /** Of a plugin: `name@version` of its package, or the digest of its files. */
   readonly code?: string | undefined;

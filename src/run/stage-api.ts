@@ -51,7 +51,7 @@ export interface StageDefinition<Options = Record<string, unknown>> {
   forOptions?(written: unknown): StageDefinition<Options>;
   /** The switches of the method as they are used with these options, for the record of the run. */
   switches?(options: Options): Readonly<Record<string, string>>;
-  /** What the options come to where a preset fills those that are not given, for the record of the run. */
+  /** What the options that a preset may fill come to, by their names, for the record of the run. */
   settings?(options: Options): Readonly<Record<string, unknown>>;
   /** Options that have a default by kind of device, for the record of the run; the stage itself falls back on them. */
   deviceDefaults?(provider: Provider): Partial<Options>;

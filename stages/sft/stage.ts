@@ -15,8 +15,8 @@ export const sftStage = defineStage<SftOptions>({
   cosmeticOptions: ['saveEvery'],
   switches: (options) => ({ lossNormalisation: resolveSettings(options).lossNormalisation }),
   settings(options) {
-    const { lossNormalisation: _, ...settings } = resolveSettings(options);
-    return settings;
+    const { lossNormalisation: _, length, ...settings } = resolveSettings(options);
+    return { ...settings, ...length };
   },
   resources: () => ({ device: true }),
   validate,

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { TAPO_PRESETS } from '../../src/methods/tapo-presets.ts';
 import { loadStageSchema } from '../../src/run/load-schema.ts';
 import type { TapoOptions } from './options.ts';
-import { advantagesOf, resolveSettings } from './settings.ts';
+import { advantagesOf, filledOptions, resolveSettings } from './settings.ts';
 
 const resolve = (options: Partial<TapoOptions>) =>
   resolveSettings({ preset: 'tapo', imitation: null, ...options } as TapoOptions);
@@ -82,5 +82,25 @@ describe('advantagesOf()', () => {
       [0.5, 0.5, -1],
     ]);
     expect(advantagesOf(groups, 'reinforce++').map(({ length }) => length)).toEqual([2, 3]);
+  });
+});
+
+describe('filledOptions()', () => {
+  const fill = (options: Partial<TapoOptions>) =>
+    filledOptions({ preset: 'tapo', imitation: null, ...options } as TapoOptions);
+
+  it('tells by the names of the options what preset and options come to', () => {
+    expect(fill({ preset: 'grpo', steps: 3, rollouts: 8 })).toMatchObject({
+      ...{ steps: 3, rollouts: 8, clipHigh: 0.2, filter: null, lossAveraging: 'sequence', ownEntropy: null },
+      ...{ negativeKl: null, referenceKl: { coefficient: 0.04, estimator: 'k3' } },
+    });
+    expect(fill({ preset: 'fine-r1-3b' })).toMatchObject({ epochs: 10, negativeEntropy: 0.03 });
+  });
+
+  it('names nothing that is no option', () => {
+    const { properties } = loadStageSchema(import.meta.url);
+    for (const preset of Object.keys(TAPO_PRESETS) as TapoOptions['preset'][]) {
+      expect(Object.keys(properties)).toEqual(expect.arrayContaining(Object.keys(fill({ preset, steps: 1 }))));
+    }
   });
 });

@@ -71,6 +71,38 @@ export function resolveSettings(options: TapoOptions): ResolvedSettings {
   };
 }
 
+/** What the options that a preset may fill come to, by their names, for the record of a run; switches are told by themselves. */
+export function filledOptions(options: TapoOptions): Readonly<Record<string, unknown>> {
+  const { loss, views, length, ...settings } = resolveSettings(options);
+  const divergenceOf = (term: TapoSettings['referenceKl'] | undefined) =>
+    term ? { coefficient: term.coefficient, estimator: term.estimator } : null;
+  return {
+    views,
+    advantages: settings.advantages,
+    filter: settings.filter,
+    lossAveraging: settings.lossAveraging,
+    clipLow: settings.clipLow,
+    clipHigh: settings.clipHigh,
+    dualClip: settings.dualClip,
+    negativeKl: divergenceOf(loss.negativeKl),
+    negativeEntropy: loss.negativeEntropy?.coefficient ?? null,
+    ownEntropy: loss.ownEntropy?.coefficient ?? null,
+    referenceKl: divergenceOf(loss.referenceKl),
+    groupsPerStep: settings.groupsPerStep,
+    questionsPerDraw: settings.questionsPerDraw,
+    rollouts: settings.rollouts,
+    updatesPerStep: settings.updatesPerStep,
+    temperature: settings.temperature,
+    topP: settings.topP,
+    maxNewTokens: settings.maxNewTokens,
+    learningRate: settings.learningRate,
+    weightDecay: settings.weightDecay,
+    minPixels: settings.minPixels,
+    maxPixels: settings.maxPixels,
+    ...length,
+  };
+}
+
 /** Images are read as by the trainer of Fine-R1's second stage. */
 export function pixelBudget({ minPixels, maxPixels }: Pick<ResolvedSettings, 'minPixels' | 'maxPixels'>): PixelBudget {
   return { minPixels: minPixels ?? undefined, maxPixels: maxPixels ?? undefined };

@@ -3,7 +3,7 @@ import { strayAdapterSettings } from '../../src/engine/adapters/choice.ts';
 import { loadStageSchema } from '../../src/run/load-schema.ts';
 import { defineStage, type OptionProblem } from '../../src/run/stage-api.ts';
 import type { TapoOptions } from './options.ts';
-import { resolveSettings } from './settings.ts';
+import { filledOptions, resolveSettings } from './settings.ts';
 import { strayOptions } from './stray-options.ts';
 import { switchesOf, usedSwitches } from './switches.ts';
 
@@ -19,7 +19,7 @@ export const tapoStage = defineStage<TapoOptions>({
   metrics: ['reward', 'accuracy', 'format', 'firstReward', 'keptShare', 'skippedSteps', 'skippedUpdates'],
   cosmeticOptions: ['saveEvery'],
   switches: usedSwitches,
-  settings: (options) => ({ ...resolveSettings(options) }),
+  settings: filledOptions,
   emptyOutputs: ({ sampleGroups }): { samples?: string } =>
     sampleGroups === 0 ? { samples: 'sampleGroups is 0' } : {},
   resources: () => ({ device: true }),
