@@ -73,32 +73,16 @@ export function resolveSettings(options: TapoOptions): ResolvedSettings {
 
 /** What the options that a preset may fill come to, by their names, for the record of a run; switches are told by themselves. */
 export function filledOptions(options: TapoOptions): Readonly<Record<string, unknown>> {
-  const { loss, views, length, ...settings } = resolveSettings(options);
+  const { loss, length, fading, maskedShare, noise, keptShare, imitateAbove, positiveConditioning, ...filled } =
+    resolveSettings(options);
   const divergenceOf = (term: TapoSettings['referenceKl'] | undefined) =>
     term ? { coefficient: term.coefficient, estimator: term.estimator } : null;
   return {
-    views,
-    advantages: settings.advantages,
-    filter: settings.filter,
-    lossAveraging: settings.lossAveraging,
-    clipLow: settings.clipLow,
-    clipHigh: settings.clipHigh,
-    dualClip: settings.dualClip,
+    ...filled,
     negativeKl: divergenceOf(loss.negativeKl),
     negativeEntropy: loss.negativeEntropy?.coefficient ?? null,
     ownEntropy: loss.ownEntropy?.coefficient ?? null,
     referenceKl: divergenceOf(loss.referenceKl),
-    groupsPerStep: settings.groupsPerStep,
-    questionsPerDraw: settings.questionsPerDraw,
-    rollouts: settings.rollouts,
-    updatesPerStep: settings.updatesPerStep,
-    temperature: settings.temperature,
-    topP: settings.topP,
-    maxNewTokens: settings.maxNewTokens,
-    learningRate: settings.learningRate,
-    weightDecay: settings.weightDecay,
-    minPixels: settings.minPixels,
-    maxPixels: settings.maxPixels,
     ...length,
   };
 }

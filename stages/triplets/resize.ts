@@ -8,6 +8,7 @@ import type { Sharp } from 'sharp';
 import { linkImages } from '../../src/artifacts/rows.ts';
 import type { TripletRow } from '../../src/artifacts/types.ts';
 import { loadImage } from '../../src/engine/image/load-image.ts';
+import { loadSharp } from '../../src/engine/image/load-sharp.ts';
 import type { StageContext } from '../../src/run/stage-api.ts';
 
 /**
@@ -22,7 +23,7 @@ export async function withAnchorSizes(
   to: string,
   { signal, progress }: Pick<StageContext, 'signal' | 'progress'>,
 ): Promise<TripletRow[]> {
-  const { default: sharp } = await import('sharp');
+  const sharp = await loadSharp();
   await mkdir(path.join(to, 'images'), { recursive: true });
   const asTheyAre: string[] = [];
   const made: TripletRow[] = [];

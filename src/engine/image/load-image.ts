@@ -7,6 +7,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Metadata, Sharp } from 'sharp';
 import { Fr1Error } from '../../errors/fr1-error.ts';
+import { loadSharp } from './load-sharp.ts';
 
 /** Interleaved rows: `data[(y * width + x) * 3 + channel]`. */
 export interface RgbImage {
@@ -50,7 +51,7 @@ export async function imageFormat(bytes: Uint8Array): Promise<string> {
 }
 
 export async function pngOf({ data, width, height }: RgbImage): Promise<Uint8Array> {
-  const { default: sharp } = await import('sharp');
+  const sharp = await loadSharp();
   return sharp(data, { raw: { width, height, channels: 3 } })
     .png()
     .toBuffer();
@@ -171,9 +172,7 @@ function millions(count: number): string {
 type FailOn = 'none' | 'truncated';
 
 async function openImage(bytes: Uint8Array, failOn: FailOn = 'truncated'): Promise<Sharp> {
-  const { default: sharp } = await import('sharp');
-  // What libvips keeps for the same bytes again would only lie there: images are decoded once.
-  sharp.cache(false);
+  const sharp = await loadSharp();
   return sharp(bytes, { limitInputPixels: false, failOn, ignoreIcc: true });
 }
 

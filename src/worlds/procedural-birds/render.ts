@@ -1,4 +1,5 @@
 /** Scenes to pixels and files. An image is fixed by its identity: namespace, seed, species and index. */
+import { loadSharp } from '../../engine/image/load-sharp.ts';
 import { RandomStream } from '../../engine/random.ts';
 import { drawSvg, IMAGE_SIDE } from './draw.ts';
 import { type Scene, sampleScene } from './scene.ts';
@@ -46,7 +47,7 @@ function expose(pixels: Uint8Array, scene: Scene): void {
 /** RGB bytes [112, 112, 3] of an image, without going through a file format. */
 export async function renderPixels(image: BirdImage): Promise<Uint8Array> {
   const scene = sceneOf(image);
-  const { default: sharp } = await import('sharp');
+  const sharp = await loadSharp();
   const { data } = await sharp(Buffer.from(drawSvg(scene)))
     .removeAlpha()
     .raw()
@@ -63,7 +64,7 @@ export async function renderPng(image: BirdImage): Promise<Uint8Array> {
 
 /** pixels [height, width, 3] */
 export async function encodePng(pixels: Uint8Array, width: number, height: number): Promise<Uint8Array> {
-  const { default: sharp } = await import('sharp');
+  const sharp = await loadSharp();
   return sharp(pixels, { raw: { width, height, channels: 3 } })
     .png({ compressionLevel: 6 })
     .toBuffer();
